@@ -32,7 +32,7 @@ fn invalid_arguments_exit_2() {
     fails(&["--nope"], 2, "unexpected argument '--nope' found", &help(""));
     fails(&["trace", "--xyz"], 2, "unexpected argument '--xyz' found", &help(" trace"));
     fails(&["trace", "--onc"], 2, "unexpected argument '--onc' found", "a similar argument exists: '--once'");
-    fails(&["replay"], 2, "the following required arguments were not provided: <FILE>...", &help(" replay"));
+    fails(&["replay"], 2, "the following required arguments were not provided: <FILE|nats://…>...", &help(" replay"));
     fails(
         &["trace", "--kind", "steer"],
         2,
@@ -78,6 +78,45 @@ fn invalid_durations_and_patterns_exit_2() {
         "use a file name, or omit `--rotate`",
     );
     fails(&["trace", "--redact", "("], 2, "invalid value '(' for '--redact <REGEX>': unclosed group", &help(" trace"));
+}
+
+#[test]
+fn stream_options_without_a_stream_are_refused() {
+    let for_a_stream = |arguments: &[&str], option: &str| {
+        fails(
+            arguments,
+            2,
+            &format!("`{option}` is for the stream of a cluster"),
+            "omit it, or give the address of a stream: `nats://HOST[:PORT]/CLUSTER`",
+        );
+    };
+    for (option, value) in [("--since", "5m"), ("--nats-creds", "a"), ("--nats-nkey", "a"), ("--nats-token", "a")] {
+        for command in [
+            &["ls"][..],
+            &["ls", "--from", "b.jsonl"],
+            &["show", "web"],
+            &["diagnose"],
+            &["diagnose", "--from", "b.jsonl"],
+            &["replay", "b.jsonl"],
+            &["render", "b.jsonl", "-o", "html"],
+            &["record", "b.jsonl"],
+        ] {
+            for_a_stream(&[command, &[option, value]].concat(), option);
+        }
+        if option != "--since" {
+            for_a_stream(&["agent", "--record", "b.jsonl", "--check", option, value], option);
+        }
+    }
+    // `record` to a stream reads nothing.
+    for_a_stream(&["record", "nats://127.0.0.1:9/c", "--since", "5m"], "--since");
+    fails(
+        &["ls", "--from", "nats://s3cret@127.0.0.1:9/c", "--nats-token", "a"],
+        2,
+        "a token in the address and `--nats-token` exclude each other",
+        "omit one of them",
+    );
+    let both = "the argument '--from <nats://…>' cannot be used with '--no-args'";
+    fails(&["record", "a", "--from", "nats://127.0.0.1:9/c", "--no-args"], 2, both, &help(" record"));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::{
     config,
     error::{Failure, from_clap, live_failure, tell},
     exit::Exit,
-    resolve,
+    resolve, stream,
 };
 use crate::{
     agent::{Notify, Requests},
@@ -41,7 +41,7 @@ fn load(arguments: &[OsString]) -> Result<Agent, Failure> {
     };
     let matches = parse(arguments)?;
     let own = agent(&matches)?;
-    let Some(path) = &own.config else { return Ok(own) };
+    let Some(path) = &own.config else { return checked(own) };
     let given = |key: &str| {
         let sub = matches.subcommand_matches(NAME);
         let id = key.replace('-', "_");
@@ -55,10 +55,14 @@ fn load(arguments: &[OsString]) -> Result<Agent, Failure> {
     let of_agent = all.find_subcommand(NAME).ok_or_else(|| Failure::usage("no such command", ""))?;
     let words = config::words(path, of_agent, given)?;
     let whole: Vec<OsString> = arguments.iter().cloned().chain(words).collect();
-    agent(
-        &parse(&whole)
-            .map_err(|failure| Failure { what: format!("{}: {}", path.display(), failure.what), ..failure })?,
-    )
+    let whole = parse(&whole)
+        .map_err(|failure| Failure { what: format!("{}: {}", path.display(), failure.what), ..failure })?;
+    checked(agent(&whole)?)
+}
+
+/// Refuses options that would do nothing.
+fn checked(agent: Agent) -> Result<Agent, Failure> {
+    stream::needed(agent.nats.given(), agent.record.as_deref()).map(|()| agent)
 }
 
 fn agent(matches: &ArgMatches) -> Result<Agent, Failure> {
@@ -117,7 +121,10 @@ fn trace(live: Live, exporter: Option<&Exporter>, notify: &Arc<Notify>, requests
         tell(NAME, "tracing: the probes are attached");
     };
     let degraded = match live::live(Live { ready: Some(Box::new(ready)), ..live }) {
-        Ok(_shown) => return Ok(()),
+        Ok(shown) => {
+            stream::undelivered(&shown);
+            return Ok(());
+        }
         Err(error) => unsupported(&error).ok_or_else(|| live_failure(&error))?,
     };
     confine::to_look(None, net);

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, builder::ValueHint};
 
 use super::{
-    shared_args::{Audit, Kernel, Places, Privacy},
+    shared_args::{Audit, Kernel, Nats, Places, Privacy},
     values::{address, measure},
 };
 use crate::record::Rotate;
@@ -37,7 +37,8 @@ pub(super) struct Agent {
     #[arg(long)]
     pub(super) check: bool,
     /// Record observations to files of this name, with a number before the extension; a name ending in `.zst` compresses.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// `nats://HOST[:PORT]/CLUSTER` publishes to a message stream instead.
+    #[arg(long, value_name = "FILE|nats://…", value_hint = ValueHint::FilePath)]
     pub(super) record: Option<PathBuf>,
     /// Start a new recording file at this size or age, and keep this many.
     #[arg(long, value_name = "WHEN", default_value = "100MB,24h,keep=7")]
@@ -45,6 +46,8 @@ pub(super) struct Agent {
     /// Sample open sessions at this interval (2s–30s).
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = measure)]
     pub(super) measure: Duration,
+    #[command(flatten)]
+    pub(super) nats: Nats,
     #[command(flatten)]
     pub(super) export: Export,
     #[command(flatten)]

@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::ValueHint};
 
-pub(super) use super::shared_args::{Audit, HostFiles, Kernel, Places, Privacy};
+pub(super) use super::shared_args::{Audit, HostFiles, Kernel, Places, Privacy, Since};
 use super::{
     agent_args::{Agent, Export},
     examples::EXAMPLES,
@@ -120,9 +120,37 @@ pub(super) struct Trace {
 
 #[derive(Debug, Args)]
 pub(super) struct Record {
-    /// Output file: a name ending in `.zst` compresses, `-` is stdout. Never overwrites.
-    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// Output file: a name ending in `.zst` compresses, `-` is stdout. Never overwrites. `nats://HOST[:PORT]/CLUSTER`
+    /// publishes to a message stream instead; see docs/cluster.md.
+    #[arg(value_name = "FILE|nats://…", value_hint = ValueHint::FilePath)]
     pub(super) file: PathBuf,
+    /// Record the stream of a cluster, `nats://HOST[:PORT]/CLUSTER`, instead of this host: all its hosts, up to now.
+    #[arg(
+        long,
+        value_name = "nats://…",
+        conflicts_with_all = [
+            "rotate",
+            "duration",
+            "measure",
+            "stay",
+            "no_args",
+            "redact",
+            "no_redact_defaults",
+            "netns",
+            "apiserver_port",
+            "kubelet_port",
+            "runtime_socket",
+            "no_memory",
+            "host_root",
+            "proc",
+            "sys",
+            "btf",
+            "audit_log",
+            "metrics",
+            "otlp",
+        ]
+    )]
+    pub(super) from: Option<PathBuf>,
     /// Start a new file at this size or age, and keep this many: `100MB,24h,keep=7`. Files are named FILE with a number
     /// before the extension.
     #[arg(long, value_name = "WHEN")]
@@ -137,6 +165,8 @@ pub(super) struct Record {
     /// restart the program in vain.
     #[arg(long)]
     pub(super) stay: bool,
+    #[command(flatten)]
+    pub(super) since: Since,
     #[command(flatten)]
     pub(super) privacy: Privacy,
     #[command(flatten)]
@@ -262,10 +292,11 @@ pub(super) struct Look {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Recordings")]
 pub(super) struct Then {
-    /// Read a recording instead of this host; repeatable for its parts.
+    /// Read a recording instead of this host; repeatable for its parts. `nats://HOST[:PORT]/CLUSTER` reads the stream
+    /// of a cluster: all its hosts.
     #[arg(
         long,
-        value_name = "FILE",
+        value_name = "FILE|nats://…",
         value_hint = ValueHint::FilePath,
         conflicts_with_all = [
             "netns",
@@ -284,12 +315,15 @@ pub(super) struct Then {
     /// Moment in the recording (default: its end): `2026-11-21T22:14:03Z`, or `+90s` after the start.
     #[arg(long, value_name = "TIME", value_parser = moment, requires = "from")]
     pub(super) at: Option<Moment>,
+    #[command(flatten)]
+    pub(super) since: Since,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Replay {
-    /// Recording, compressed or not; `-` is stdin. Several files: parts of one recording.
-    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath, required = true)]
+    /// Recording, compressed or not; `-` is stdin. Several files: parts of one recording. `nats://HOST[:PORT]/CLUSTER`:
+    /// the stream of a cluster.
+    #[arg(value_name = "FILE|nats://…", value_hint = ValueHint::FilePath, required = true)]
     pub(super) file: Vec<PathBuf>,
     /// Replay at this multiple of the recorded speed: `1`, `10`, `0.5`. Default: as fast as possible.
     #[arg(long, value_name = "FACTOR", value_parser = speed, conflicts_with = "at")]
@@ -298,6 +332,8 @@ pub(super) struct Replay {
     /// start.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     pub(super) at: Option<Moment>,
+    #[command(flatten)]
+    pub(super) since: Since,
     #[command(flatten)]
     pub(super) output: Output,
     #[command(flatten)]
@@ -331,8 +367,8 @@ pub(super) struct Cut {
 
 #[derive(Debug, Args)]
 pub(super) struct Render {
-    /// Recording, compressed or not; `-` is stdin.
-    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    /// Recording, compressed or not; `-` is stdin. `nats://HOST[:PORT]/CLUSTER`: the stream of a cluster.
+    #[arg(value_name = "FILE|nats://…", value_hint = ValueHint::FilePath)]
     pub(super) file: PathBuf,
     /// Session (see `show`). Default: all sessions.
     #[arg(value_name = "ID")]
@@ -340,6 +376,8 @@ pub(super) struct Render {
     /// Picture format and file (`-` is stdout); repeatable.
     #[arg(short, long, value_name = "FORMAT[=PATH]", required = true, help_heading = "Common options")]
     pub(super) output: Vec<OsString>,
+    #[command(flatten)]
+    pub(super) since: Since,
     #[command(flatten)]
     pub(super) filter: Filter,
     #[command(flatten)]

@@ -6,7 +6,7 @@ use super::{
     args,
     error::{Failure, named, tell},
     exit::Exit,
-    replay, resolve,
+    input, resolve,
 };
 use crate::{
     cut::{Cut, CutError, Extent, Made},
@@ -44,7 +44,7 @@ pub(super) fn cut(args: &args::Cut, arguments: &[OsString]) -> Result<Exit, Fail
 fn failure(args: &args::Cut, error: CutError) -> Failure {
     let id = named(args.id.as_ref());
     match error {
-        CutError::Open(file, error) => replay::open_failure(&file, &error),
+        CutError::Open(file, error) => input::open_failure(&file, &error),
         CutError::NoMatch(of) => Failure::new(
             Exit::NothingMatched,
             format!("no session matches `{id}`"),

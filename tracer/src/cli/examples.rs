@@ -37,7 +37,8 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
   {bin} ls -o name                                ids only, for `show` and scripts
   {bin} ls --server 10.0.0.1:6443                 sessions of one cluster
   {bin} ls -o json | jq '.[] | select(.idle_ms > 60000) | .id'
-  {bin} ls --from incident.jsonl.zst --at +90s    sessions open at that moment",
+  {bin} ls --from incident.jsonl.zst --at +90s    sessions open at that moment
+  {bin} ls --from nats://nats.example/prod        sessions of all hosts that publish there",
     ),
     (
         "show",
@@ -67,7 +68,10 @@ Examples:
   {bin} record incident.jsonl.zst                 until Ctrl-C
   {bin} record incident.jsonl.zst --duration 10m
   {bin} record node.jsonl.zst --rotate 100MB,24h,keep=7
-                                                     for weeks; each file can be replayed",
+                                                     for weeks; each file can be replayed
+  {bin} record nats://nats.example/prod           to the stream of a cluster
+  {bin} record incident.jsonl.zst --from nats://nats.example/prod --since 1h
+                                                     all hosts of the cluster",
     ),
     (
         "agent",

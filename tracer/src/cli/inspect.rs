@@ -13,7 +13,7 @@ use super::{
     args,
     error::{Failure, live_failure, named, tell},
     exit::Exit,
-    replay,
+    input, replay,
     resolve::{self, Output},
 };
 use crate::{
@@ -54,10 +54,11 @@ pub(super) fn diagnose(args: args::Diagnose) -> Result<Exit, Failure> {
     let style = resolve::style(look.color);
     of_any_kind(&mut look);
     let recorded = !then.from.is_empty();
+    input::stream_options(&then.since, &then.from)?;
     let mut seen = if recorded {
-        resolve::to_files(&then.from, &[]);
+        let reader = input::open(&then.from, &then.since, &[])?;
         // A named session may be closed: its outcome is a verdict, too.
-        replay::then(&then, resolve::silent(look.filter, look.privacy), id.is_some())?
+        replay::then(reader, then.at, resolve::silent(look.filter, look.privacy), id.is_some())?
     } else {
         twice(look, interval)?
     };
@@ -116,13 +117,14 @@ fn each(
     if watch.is_some() && outputs.iter().any(|output| output.goes_to_a_file()) {
         return Err(Failure::usage("`--watch` writes only to stdout", "omit `=PATH`, or omit `--watch`"));
     }
+    input::stream_options(&then.since, &then.from)?;
     if !then.from.is_empty() {
         let written: Vec<&Path> = outputs.iter().filter_map(|output| output.path.as_deref()).collect();
-        resolve::to_files(&then.from, &written);
+        let reader = input::open(&then.from, &then.since, &written)?;
         let mut sinks = resolve::open(outputs, color)?;
         // A named session of a recording may be closed.
         let at_all = depth == Depth::Whole;
-        let mut seen = replay::then(&then, resolve::silent(args.filter, args.privacy), at_all)?;
+        let mut seen = replay::then(reader, then.at, resolve::silent(args.filter, args.privacy), at_all)?;
         narrow(&mut seen)?;
         sink::render(&mut sinks, &seen.header, &seen.report).map_err(|error| Failure::writing(&error))?;
         return Ok(Exit::Done);

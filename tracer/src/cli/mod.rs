@@ -20,6 +20,7 @@ mod cut;
 mod error;
 mod examples;
 mod exit;
+mod input;
 mod inspect;
 mod man;
 mod merge;
@@ -30,6 +31,7 @@ mod run;
 mod screen;
 mod shared_args;
 mod stay;
+mod stream;
 mod values;
 
 pub use error::{Failure, is_broken_pipe};
@@ -43,6 +45,7 @@ use crate::{
     live,
     model::Degraded,
     record::{Reader, Written},
+    redact::Redactor,
     schema,
     sink::phrases,
     source::snapshot::{self, Snapshot},
@@ -103,6 +106,11 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         Command::Show(args) => inspect::show(*args),
         Command::Diagnose(args) => inspect::diagnose(*args),
         Command::Watch(args) => screen::watch(*args, arguments),
+        Command::Record(args) if args.from.is_some() => {
+            log(cli.verbose);
+            let command = resolve::line(arguments, &Redactor::default());
+            input::record(args.from.as_deref().unwrap_or(Path::new("")), &args.file, &args.since, command)
+        }
         Command::Record(args) => {
             log(cli.verbose);
             confine::prepare();
@@ -154,9 +162,14 @@ fn denied() -> Denied {
 
 /// Records, and reports the size of the recording.
 fn record(args: args::Record, arguments: &[OsString]) -> Result<Exit, Failure> {
-    let file = named(&args.file);
+    // `--since` reads.
+    let option = args.since.since.map(|_| "--since");
+    stream::needed(option, None)?;
+    stream::needed(args.since.nats.given(), [&*args.file])?;
+    let file = stream::address(&args.file)?.map_or_else(|| named(&args.file), |address| address.to_string());
     let shown = live::live(resolve::record(args, arguments)?).map_err(|error| live_failure(&error))?;
-    let Written { observations, bytes } = shown.written.unwrap_or_default();
+    stream::undelivered(&shown);
+    let Written { observations, bytes, .. } = shown.written.unwrap_or_default();
     let lost = phrases::losses(&shown.lost);
     let lost = if lost.is_empty() { "no event lost" } else { &lost };
     let (observations, sessions) =
@@ -221,7 +234,7 @@ const RECORDED: &str = "tracing needs root: replaying a recording of a real `kub
 fn recorded(setup: engine::Setup, custom: bool) -> Result<Exit, Failure> {
     tell("notice", &format!("{RECORDED}{}", if custom { "; your command was not run" } else { "" }));
     let name = Path::new("the built-in recording");
-    let mut reader = Reader::new(Box::new(demo::RECORDING)).map_err(|error| replay::open_failure(name, &error))?;
+    let mut reader = Reader::new(Box::new(demo::RECORDING)).map_err(|error| input::open_failure(name, &error))?;
     engine::replay(&mut reader, setup, |_at| Flow::Continue).map_err(|error| Failure::writing(&error))?;
     Ok(Exit::Done)
 }

@@ -10,7 +10,7 @@ use super::{
     args,
     error::{Failure, named, tell},
     exit::Exit,
-    replay,
+    input, replay,
     resolve::{self, Output},
 };
 use crate::{
@@ -22,8 +22,7 @@ use crate::{
 pub(super) fn render(args: args::Render) -> Result<Exit, Failure> {
     let outputs = resolve::outputs(&args.output, PICTURES)?;
     let written: Vec<&Path> = outputs.iter().filter_map(|output| output.path.as_deref()).collect();
-    resolve::to_files(std::slice::from_ref(&args.file), &written);
-    let mut reader = replay::open(std::slice::from_ref(&args.file))?;
+    let mut reader = input::open(std::slice::from_ref(&args.file), &args.since, &written)?;
     let (sink, collector) = Collector::shared();
     let (setup, narrow) = resolve::render(args.filter, args.privacy, sink);
     let shown =

@@ -1,10 +1,6 @@
 //! `replay`, and recordings for `ls`, `show` and `diagnose`.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -15,20 +11,19 @@ use super::{
     args,
     error::{Failure, named, tell},
     exit::Exit,
-    resolve,
+    input, resolve,
     values::Moment,
 };
 use crate::{
     engine::{self, Flow, Playback, Setup, Status},
     model::{BootTime, Span},
-    record::{End, OpenError, Reader},
+    record::{End, Reader},
     sink,
 };
 
 pub(super) fn replay(args: args::Replay, verbose: u8) -> Result<Exit, Failure> {
-    resolve::to_files(&args.file, &resolve::paths(&args.output.output));
     // Open the recording before creating any output: a mistyped name must leave nothing behind.
-    let mut reader = open(&args.file)?;
+    let mut reader = input::open(&args.file, &args.since, &resolve::paths(&args.output.output))?;
     if let Some(at) = args.at {
         let mut sinks = resolve::as_of(&args.output)?;
         resolve::detail(&mut sinks, verbose);
@@ -69,9 +64,9 @@ pub(super) fn replay(args: args::Replay, verbose: u8) -> Result<Exit, Failure> {
 
 /// State of a recording at the moment asked for. Without a moment: the whole recording with all its faults. `at_all`
 /// includes closed sessions.
-pub(super) fn then(then: &args::Then, setup: Setup, at_all: bool) -> Result<Status, Failure> {
-    let is_whole = then.at.is_none();
-    let played = play(open(&then.from)?, setup, then.at)?;
+pub(super) fn then(reader: Reader, at: Option<Moment>, setup: Setup, at_all: bool) -> Result<Status, Failure> {
+    let is_whole = at.is_none();
+    let played = play(reader, setup, at)?;
     if is_whole {
         return Ok(played.status_of_whole(at_all));
     }
@@ -108,10 +103,6 @@ fn play(reader: Reader, setup: Setup, at: Option<Moment>) -> Result<Playback, Fa
     Ok(played)
 }
 
-pub(super) fn open(files: &[PathBuf]) -> Result<Reader, Failure> {
-    Reader::open_all(files).map_err(|(file, error)| open_failure(&file, &error))
-}
-
 /// Reports an unclean end of a recording that was shown.
 pub(super) fn ended(reader: &Reader) -> Result<(), Failure> {
     let file = if reader.path().as_os_str().is_empty() { "-".to_owned() } else { named(reader.path()) };
@@ -137,22 +128,6 @@ pub(super) fn ended_as(end: Option<&End>, file: &str, done: &str) -> Result<(), 
         }
         Some(End::Clean) | None => Ok(()),
     }
-}
-
-pub(super) fn open_failure(file: &Path, error: &OpenError) -> Failure {
-    let hint = match error {
-        OpenError::Io(_) => "use a file written by `record FILE` or `trace --record FILE`, or `-` for stdin",
-        OpenError::Empty => "the recording was stopped before it wrote anything",
-        OpenError::NotARecording(_) => {
-            "use a file written by `record` or `trace --record`; the output of `-o jsonl` \
-                                        is not a recording"
-        }
-        OpenError::Newer { .. } => "use that version of execpath or a later one",
-        OpenError::Apart(_) => "give consecutive parts of one recording; use `merge` for recordings of several hosts",
-        OpenError::TooFar => "one recording has a wrong clock or is damaged: merge the others",
-        OpenError::Merged => "merge all original recordings at once",
-    };
-    Failure::new(Exit::BadInput, format!("cannot open the recording: {}: {error}", named(file)), hint)
 }
 
 /// Replays at the recorded speed times a factor.

@@ -13,6 +13,8 @@ use super::{
     args::{self, Color},
     error::{Failure, named, tell},
     exit::Exit,
+    shared_args::Nats,
+    stream,
 };
 use crate::{
     confine,
@@ -30,6 +32,7 @@ use crate::{
     run::Observer,
     sink::{FORMATS, Format, LISTS, Sink, Style, Target},
     source::audit::AuditLog,
+    stream::{Address, without_token},
 };
 
 /// An output format and its file; `None` is stdout.
@@ -124,13 +127,19 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
 pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, Failure> {
     let netns = host(&args.places)?;
     let audit_log = audit_log(&args.audit)?;
-    let record = place(&args.file, args.rotate)?;
+    if args.rotate.is_some() && Address::is_meant(&args.file) {
+        return Err(Failure::usage("`--rotate` is for files", "the server limits a stream by age and size"));
+    }
+    let (record, is_published) = target(&args.file, args.rotate, &args.since.nats)?;
     let every = humantime::format_duration(args.measure);
     let stop = if io::stderr().is_terminal() { "; press Ctrl-C to stop" } else { "" };
-    let begun = format!("all sessions, with samples every {every}, to {}{stop}", named(&args.file));
+    let begun = format!(
+        "all sessions, with samples every {every}, to {}{stop}",
+        named(Path::new(&without_token(&args.file.to_string_lossy())))
+    );
     let redactor = redactor(args.privacy);
     let exporter = exporter(&args.export)?;
-    Ok(Live {
+    let live = Live {
         command: line(command, &redactor),
         net: exporter.as_ref().map(Exporter::net).unwrap_or_default(),
         setup: Setup { redactor, exporters: sinks_of(exporter.as_ref()), ..Setup::default() },
@@ -144,7 +153,8 @@ pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, F
         audit_log,
         ready: Some(Box::new(move || tell("recording", &begun))),
         ..Live::default()
-    })
+    };
+    Ok(stream::connecting(live, is_published))
 }
 
 /// A trace of the agent. Its exporter lives longer than a trace.
@@ -155,9 +165,10 @@ pub(super) fn agent(
 ) -> Result<Live, Failure> {
     let netns = host(&args.places)?;
     let audit_log = audit_log(&args.audit)?;
-    let record = args.record.as_deref().map(|path| place(path, Some(args.rotate))).transpose()?;
+    let record = args.record.as_deref().map(|path| target(path, Some(args.rotate), &args.nats)).transpose()?;
+    let (record, is_published) = record.map_or((None, false), |(record, is_published)| (Some(record), is_published));
     let redactor = redactor(args.privacy.clone());
-    Ok(Live {
+    let live = Live {
         command: line(command, &redactor),
         net: exporter.map(Exporter::net).unwrap_or_default(),
         setup: Setup {
@@ -176,7 +187,8 @@ pub(super) fn agent(
         road: args.kernel.road,
         audit_log,
         ..Live::default()
-    })
+    };
+    Ok(stream::connecting(live, is_published))
 }
 
 /// The observer of a command that `run` runs.
@@ -240,7 +252,8 @@ pub(super) fn demo(args: args::Demo, command: &[OsString]) -> Result<(Live, bool
 pub(super) fn line(command: &[OsString], redactor: &Redactor) -> String {
     let mut words: Vec<RawText> = command.iter().map(|word| RawText::from(word.as_bytes())).collect();
     redactor.redact_words(&mut words, &mut false);
-    words.iter().map(|word| named(Path::new(OsStr::from_bytes(word.as_bytes())))).collect::<Vec<_>>().join(" ")
+    let word = |word: &RawText| without_token(&named(Path::new(OsStr::from_bytes(word.as_bytes()))));
+    words.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 fn one_to_stdout(outputs: &[Output], record: Option<&Path>) -> Result<(), Failure> {
@@ -417,7 +430,18 @@ pub(super) fn create(path: &Path) -> Result<File, Failure> {
     })
 }
 
+/// Target of a recording that may be a message stream; true with it if it is one.
+fn target(path: &Path, rotate: Option<Rotate>, nats: &Nats) -> Result<(RecordTarget, bool), Failure> {
+    match stream::address(path)? {
+        Some(address) => Ok((stream::target(&address, nats)?, true)),
+        None => Ok((place(path, rotate)?, false)),
+    }
+}
+
 pub(super) fn place(path: &Path, rotate: Option<Rotate>) -> Result<RecordTarget, Failure> {
+    if Address::is_meant(path) {
+        return Err(Failure::usage("this command does not write to a message stream", "use `record` or `agent`"));
+    }
     let place = match rotate {
         Some(_) if path == Path::new("-") => {
             return Err(Failure::usage("`--rotate` cannot write to stdout", "use a file name, or omit `--rotate`"));

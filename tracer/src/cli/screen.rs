@@ -10,7 +10,7 @@ use super::{
     args,
     error::{Failure, live_failure, named},
     exit::Exit,
-    replay::open_failure,
+    input::open_failure,
     resolve,
 };
 use crate::{

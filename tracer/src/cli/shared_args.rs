@@ -1,11 +1,11 @@
 //! Arguments of several commands: what they read, and what they keep private.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, builder::ValueHint};
 use regex::bytes::Regex;
 
-use super::values::regex;
+use super::values::{duration, regex};
 use crate::plan::Road;
 
 /// The tracer's way into the kernel.
@@ -76,6 +76,57 @@ pub(super) struct Audit {
     /// The API server's audit log on this host (`kube-apiserver --audit-log-path`), to show the user of each session.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "The cluster")]
     pub(super) audit_log: Option<PathBuf>,
+}
+
+/// Credentials for a message stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Message stream")]
+pub(super) struct Nats {
+    /// File with the credentials of a NATS user: JWT and NKey seed, as `nsc` writes it.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["nats_nkey", "nats_token"])]
+    pub(super) nats_creds: Option<PathBuf>,
+    /// File with the NKey seed of a NATS user.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "nats_token")]
+    pub(super) nats_nkey: Option<PathBuf>,
+    /// File with a token. A token in the address (`nats://TOKEN@HOST/CLUSTER`) can be seen in the list of processes.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) nats_token: Option<PathBuf>,
+}
+
+/// The part of a message stream to read.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Message stream")]
+pub(super) struct Since {
+    /// Read the stream from this long ago up to now (default: `10m`). Sessions that were open then are included, whatever
+    /// their age.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(super) since: Option<Duration>,
+    #[command(flatten)]
+    pub(super) nats: Nats,
+}
+
+/// Time that is read of a stream by default.
+const SINCE: Duration = Duration::from_secs(600);
+
+impl Nats {
+    /// The first option that is given. It does nothing without a stream.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        let Self { nats_creds, nats_nkey, nats_token } = self;
+        let options = [("--nats-creds", nats_creds), ("--nats-nkey", nats_nkey), ("--nats-token", nats_token)];
+        options.into_iter().find_map(|(name, file)| file.is_some().then_some(name))
+    }
+}
+
+impl Since {
+    /// Time to read, up to now.
+    pub(super) fn since(&self) -> Duration {
+        self.since.unwrap_or(SINCE)
+    }
+
+    /// The first option that is given. It does nothing without a stream.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        self.since.is_some().then_some("--since").or_else(|| self.nats.given())
+    }
 }
 
 fn road(text: &str) -> Result<Road, String> {
