@@ -33,6 +33,7 @@ mod measure;
 mod netns;
 mod overload;
 mod process;
+mod published;
 mod roads;
 mod scan_methods;
 mod snapshot_limits;

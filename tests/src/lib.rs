@@ -3,6 +3,7 @@
 pub mod binary;
 pub mod fixture;
 pub mod merged;
+pub mod nats;
 pub mod pane;
 pub mod repeat;
 pub mod samples;

@@ -148,6 +148,7 @@ fn docs(session: &mut Session) -> Result<Outcome> {
 fn tests(session: &mut Session) -> Result<Outcome> {
     ensure_terminal();
     ensure_prometheus();
+    ensure_nats();
     session
         .tests(&mut cargo_with(session, &["test", "--workspace", "--locked", "--no-fail-fast", "--", "--show-output"]))
 }
@@ -156,6 +157,13 @@ fn tests(session: &mut Session) -> Result<Outcome> {
 fn ensure_prometheus() {
     if crate::tools::find("prometheus").is_none() {
         drop(crate::apt::install(&["prometheus"], &Progress::new()));
+    }
+}
+
+/// Installs the server of NATS, which carries recordings. Tests that lack it are skipped with a message.
+fn ensure_nats() {
+    if crate::tools::find("nats-server").is_none() {
+        drop(crate::apt::install(&["nats-server"], &Progress::new()));
     }
 }
 
