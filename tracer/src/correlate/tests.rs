@@ -2,8 +2,8 @@
 
 use super::{Correlator, Options, limits::Caps};
 use crate::model::{
-    Actor, BootTime, Change, ExitStatus, Fact, Family, HostFacts, Observation, SocketId, SocketInfo, Source, TaskKey,
-    Tuple,
+    Actor, BootTime, Change, ExitStatus, Fact, Family, HostFacts, Observation, ProcessInfo, RawText, SocketId,
+    SocketInfo, Source, TaskKey, Tuple,
 };
 
 fn correlator(caps: Caps) -> Correlator {
@@ -28,7 +28,7 @@ fn connected(ms: u64, by: u32, cookie: u16) -> Observation {
     let socket = SocketInfo {
         id: SocketId::new(u64::from(cookie), u64::from(cookie)),
         family: Family::Inet,
-        tuple: Some(Tuple::new(address(cookie), address(9))),
+        tuple: Some(Tuple::new(address(cookie), address(6443))),
         netns: Some(1),
         role: None,
         isn: None,
@@ -60,6 +60,23 @@ fn full_socket_table_reports_every_refusal() {
     assert_eq!(refused, 6);
     assert_eq!(correlator.report().totals.lost["sockets-full"], 6);
     assert!(correlator.state.losses.between(at(5), at(10)), "sessions of that time are in doubt");
+}
+
+#[test]
+fn kubectl_keeps_connections_of_parallel_requests() {
+    let mut correlator = correlator(Caps::default());
+    let argv = ["kubectl", "exec", "web", "--", "sh"].map(RawText::from).to_vec();
+    let kubectl = ProcessInfo { argv, ..ProcessInfo::default() };
+    correlator.ingest(Observation::of(at(1), Source::Snapshot, task(7), Fact::ProcessSeen(Box::new(kubectl))));
+    // Its requests for the resources of 200 API groups, and the exec's connection after them.
+    for cookie in 1..=201 {
+        correlator.ingest(connected(u64::from(cookie) + 1, 7, cookie));
+    }
+    correlator.ingest(tick(1_000));
+    correlator.flush();
+    let newest = correlator.state.sockets.find(SocketId::new(201, 201));
+    assert!(newest.is_some() && correlator.state.open_calls(task(7)).max() == newest);
+    assert_eq!(losses(&mut correlator), []);
 }
 
 #[test]
