@@ -291,6 +291,7 @@ fn only_scenarios_of_faults_name_them() {
                 "attempt-refused-early.txt" => &["F36"],
                 "attempt-connect-refused.txt" | "attempt-connect-waits.txt" => &["F45"],
                 "start-refused.txt" | "start-failed-late.txt" => &["F41"],
+                "start-not-permitted.txt" => &["F46"],
                 "killed-by-memory.txt" | "killed-by-process.txt" => &["F42"],
                 "attempt-kubelet-refuses.txt" => &["F37"],
                 "attempt-stream-refused.txt" | "attempt-stream-dropped.txt" => &["F38"],

@@ -51,8 +51,9 @@ fn f31_proxy_drops_end_of_output() {
     drop(relay);
 }
 
-/// An exec whose command cannot be executed; `errno` is that of execve(2), if the OCI runtime got so far.
-fn cannot_execute(command: &[&str], errno: Option<u32>) {
+/// An exec whose command cannot be executed; `errno` is that of execve(2), if the OCI runtime got so far. `code` is the
+/// named fault.
+fn cannot_execute(command: &[&str], errno: Option<u32>, code: &str) {
     let mark = mark();
     let mut tracer = Tracer::start(&[]);
     let exit = Exec::of(&[command, &[&mark]].concat()).start().end();
@@ -61,22 +62,50 @@ fn cannot_execute(command: &[&str], errno: Option<u32>) {
     let attempt = &seen.0["attempt"];
     assert_eq!([&attempt["reached"], &attempt["failed_at"]], ["runc-started", "executed"], "{attempt:#}");
     assert_eq!(attempt["errno"], serde_json::json!(errno), "{attempt:#}");
-    assert_eq!(tracer.finish().faults(&mark), (Some(10), vec!["F41".to_owned()]));
+    assert_eq!(tracer.finish().faults(&mark), (Some(10), vec![code.to_owned()]));
 }
 
 #[test]
 fn f41_command_cannot_be_executed() {
     let _clean = CleanLab::new();
-    cannot_execute(&["nosuchcommand"], None);
-    cannot_execute(&["/nosuch/command"], None);
+    cannot_execute(&["nosuchcommand"], None, "F41");
+    cannot_execute(&["/nosuch/command"], None, "F41");
     let make = |content: &str| {
         let file = format!("/tmp/{}", mark());
         let script = format!("printf '{content}' > {file} && chmod +x {file}");
         assert!(Exec::sh(&script).start().end().status.success());
         file
     };
-    cannot_execute(&[&make("#!/nosuch/interpreter\\n")], Some(2));
-    cannot_execute(&[&make("no program")], Some(8));
+    cannot_execute(&[&make("#!/nosuch/interpreter\\n")], Some(2), "F41");
+    cannot_execute(&[&make("no program")], Some(8), "F41");
+}
+
+/// Value of `security.capability` for CAP_SYS_ADMIN, permitted and effective: the second version, its flag, the lower
+/// words of both sets, the upper ones (include/uapi/linux/capability.h: struct vfs_cap_data).
+fn needs_sys_admin() -> Vec<u8> {
+    const REVISION_2_EFFECTIVE: u32 = 0x0200_0001;
+    const SYS_ADMIN: u32 = 1 << 21;
+    [REVISION_2_EFFECTIVE, SYS_ADMIN, 0, 0, 0].into_iter().flat_map(u32::to_le_bytes).collect()
+}
+
+#[test]
+fn f46_program_has_capabilities_that_the_container_lacks() {
+    let _clean = CleanLab::new();
+    let mark = mark();
+    let [program, script] = ["program", "script"].map(|name| format!("/tmp/{mark}-{name}"));
+    let make = format!(
+        "cp /bin/busybox {program} && chmod 644 {program} && echo '#!{program} true' > {script} && chmod 755 {script}"
+    );
+    assert!(Exec::sh(&make).start().end().status.success());
+    // An interpreter that may not be executed is another fault.
+    cannot_execute(&[&script], Some(13), "F41");
+    let path = format!("/proc/{}/root{program}", first_of("web", "web"));
+    let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, permissions).expect("the file of the container");
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&path, "security.capability", &needs_sys_admin(), flags).expect("the file system has xattrs");
+    cannot_execute(&[&program, "true"], Some(1), "F46");
+    assert!(Exec::sh(&format!("rm {program} {script}")).start().end().status.success());
 }
 
 #[test]

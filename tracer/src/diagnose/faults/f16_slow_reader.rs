@@ -20,6 +20,7 @@ pub(super) const FAULT: Fault = Fault {
         Apart { code: "F17", by: "the other end exists; it does not read" },
         Apart { code: "F18", by: "the other end answers: its window is zero, and no retransmission is unanswered" },
         Apart { code: "F21", by: "the full queue is nearer to the client than the FIFO" },
+        Apart { code: "F40", by: "no connection that kubectl forwards waits for its reader" },
         Apart { code: "F22", by: "bytes wait in a queue that another program has to drain" },
     ],
     next: &[

@@ -17,6 +17,7 @@ pub(super) const FAULT: Fault = Fault {
     needs: "A trace of the start on the node: the failed execve(2), or the end of the OCI runtime's last stage with an \
             error before any execve(2).",
     apart: &[
+        Apart { code: "F46", by: "the error is another than EPERM" },
         Apart { code: "F12", by: "the OCI runtime could start all of its own stages" },
         Apart { code: "F10", by: "the OCI runtime has ended" },
         Apart { code: "F37", by: "the kubelet passed the request on to the runtime" },
@@ -37,7 +38,19 @@ pub(super) const FAULT: Fault = Fault {
     fixtures,
 };
 
-fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+/// A start that certainly failed because of the command or of what the container permits.
+pub(super) struct FailedStart<'a> {
+    /// Index of the hop of the OCI runtime, and its pid.
+    runc: (usize, u32),
+    /// Exit code of the OCI runtime.
+    code: u8,
+    failed: &'a RungSeen,
+    /// Error number of execve(2); `None` if the OCI runtime gave up before.
+    pub(super) errno: Option<u32>,
+}
+
+/// The failed start of a session, unless something else may be to blame.
+pub(super) fn failed_start<'a>(ctx: &SessionCtx<'a>) -> Option<FailedStart<'a>> {
     let session = ctx.session;
     let is_failed = session.exit.is_some_and(|exit| exit.reason == ExitReason::StartFailed);
     let is_sure = is_failed && ctx.host.report.totals.lost.is_empty() && !ctx.has_gap(&[GapCode::LostEvents]);
@@ -46,22 +59,33 @@ fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
     let Some(ExitStatus::Code(code)) = runc.exit else { return None };
     let attempt = session.attempt.as_ref()?;
     let failed = attempt.rung(Rung::Executed).filter(|one| one.state == RungState::Failed)?;
-    let reading = match failed.errno {
-        Some(errno) => {
-            let name = errno_name(errno).map_or_else(|| errno.to_string(), str::to_owned);
-            word("error of execve(2) in the container", name.as_str())
+    let is_known = failed.errno.is_some() || (attempt.was_start_refused && code != 0);
+    is_known.then_some(FailedStart { runc: (at, runc.task.tgid), code, failed, errno: failed.errno })
+}
+
+impl FailedStart<'_> {
+    pub(super) fn found(&self, ctx: &SessionCtx<'_>) -> RuleMatch {
+        let reading = match self.errno {
+            Some(errno) => {
+                let name = errno_name(errno).map_or_else(|| errno.to_string(), str::to_owned);
+                word("error of execve(2) in the container", name.as_str())
+            }
+            None => word("execve(2) in the container", "not reached"),
+        };
+        let (at, pid) = self.runc;
+        let about = About { pid: Some(pid), ..About::default() };
+        let found = RuleMatch { hop: Some(at), about, since: self.failed.at, ..RuleMatch::default() }
+            .with(reading)
+            .with(number("exit code of the OCI runtime", self.code.into(), ""));
+        match ctx.session.command.first() {
+            Some(program) => found.with(word("program", program.clone())),
+            None => found,
         }
-        None if attempt.was_start_refused && code != 0 => word("execve(2) in the container", "not reached"),
-        None => return None,
-    };
-    let about = About { pid: Some(runc.task.tgid), ..About::default() };
-    let found = RuleMatch { hop: Some(at), about, since: failed.at, ..RuleMatch::default() }
-        .with(reading)
-        .with(number("exit code of the OCI runtime", code.into(), ""));
-    Some(match session.command.first() {
-        Some(program) => found.with(word("program", program.clone())),
-        None => found,
-    })
+    }
+}
+
+fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    failed_start(ctx).map(|start| start.found(ctx))
 }
 
 #[cfg(test)]
@@ -70,34 +94,43 @@ use crate::{
     model::SessionExit,
 };
 
+/// A start that failed.
+#[cfg(test)]
+pub(super) fn failed(
+    about: &'static str,
+    named: &'static [&'static str],
+    errno: Option<u32>,
+    is_refused: bool,
+    runc: ExitStatus,
+) -> Fixture {
+    let mut fixture = Fixture::new(about, named);
+    fixture.ends_after(6);
+    fixture.closes_after(120);
+    fixture.exits(SessionExit { code: None, signal: None, reason: ExitReason::StartFailed });
+    fixture.session(|session| {
+        session.hops[5].exit = Some(runc);
+        session.attempt = attempt(&[(Rung::RuncStarted, RungState::Reached), (Rung::Executed, RungState::Failed)]);
+        let seen = session.attempt.as_mut().unwrap();
+        seen.was_start_refused = is_refused;
+        seen.rungs.last_mut().unwrap().errno = errno;
+    });
+    fixture
+}
+
 #[cfg(test)]
 fn fixtures() -> Vec<Fixture> {
-    let of = |about, named: &'static [&'static str], errno: Option<u32>, is_refused: bool, runc: ExitStatus| {
-        let mut fixture = Fixture::new(about, named);
-        fixture.ends_after(6);
-        fixture.closes_after(120);
-        fixture.exits(SessionExit { code: None, signal: None, reason: ExitReason::StartFailed });
-        fixture.session(|session| {
-            session.hops[5].exit = Some(runc);
-            session.attempt = attempt(&[(Rung::RuncStarted, RungState::Reached), (Rung::Executed, RungState::Failed)]);
-            let seen = session.attempt.as_mut().unwrap();
-            seen.was_start_refused = is_refused;
-            seen.rungs.last_mut().unwrap().errno = errno;
-        });
-        fixture
-    };
     let code = ExitStatus::Code;
-    let mut lost = of("records were lost", &[], Some(2), false, code(255));
+    let mut lost = failed("records were lost", &[], Some(2), false, code(255));
     lost.lost.insert("ring-full".to_owned(), 1);
-    let mut ran = of("the command ended with 127", &[], None, false, code(0));
+    let mut ran = failed("the command ended with 127", &[], None, false, code(0));
     ran.exits(SessionExit { code: Some(127), signal: None, reason: ExitReason::Exited });
     vec![
-        of("a script without its interpreter", &["F41"], Some(2), false, code(255)),
-        of("another architecture", &["F41"], Some(8), false, code(255)),
-        of("runc had ended before the execve(2)", &["F41"], Some(8), false, code(0)),
-        of("no such program in PATH", &["F41"], None, true, code(255)),
-        of("runc failed before its last stage", &[], None, false, code(255)),
-        of("runc was killed", &[], None, true, ExitStatus::Signal(9)),
+        failed("a script without its interpreter", &["F41"], Some(2), false, code(255)),
+        failed("another architecture", &["F41"], Some(8), false, code(255)),
+        failed("runc had ended before the execve(2)", &["F41"], Some(8), false, code(0)),
+        failed("no such program in PATH", &["F41"], None, true, code(255)),
+        failed("runc failed before its last stage", &[], None, false, code(255)),
+        failed("runc was killed", &[], None, true, ExitStatus::Signal(9)),
         lost,
         ran,
     ]

@@ -37,10 +37,12 @@ mod f34_kubelet_waits;
 mod f36_refused_early;
 mod f37_refused_by_kubelet;
 mod f38_stream_port;
+mod f40_head_of_line;
 mod f41_not_executed;
 mod f42_killed;
 mod f44_false_success;
 mod f45_not_connected;
+mod f46_not_let_in;
 mod f47_client_stays;
 mod prelude;
 mod signs;
@@ -69,11 +71,13 @@ pub const FAULTS: &[Fault] = &[
     f13_systemd::FAULT,
     f14_runc_errors::FAULT,
     f15_descriptors::FAULT,
+    f46_not_let_in::FAULT,
     f41_not_executed::FAULT,
     f17_idle_cut::FAULT,
     f19_mtu::FAULT,
     f18_black_hole::FAULT,
     f24_guest::FAULT,
+    f40_head_of_line::FAULT,
     f16_slow_reader::FAULT,
     f21_runtime_gone::FAULT,
     f20_stdin_end::FAULT,

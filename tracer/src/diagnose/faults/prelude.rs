@@ -12,7 +12,7 @@ pub(super) use crate::{
     },
     model::{
         About, CERTIFICATE, Endpoints, ExitReason, ExitStatus, FileKind, GapCode, Kind, ProcessMeasure, Program,
-        RawText, Role, Rung, RungState, Series, Severity, SocketRole, Span, TaskKey, TcpInfo, TcpMeasure, TcpState,
-        TimerKind, errno_name, handshake_given_up,
+        RawText, Role, Rung, RungSeen, RungState, Series, Severity, SocketRole, Span, TaskKey, TcpInfo, TcpMeasure,
+        TcpState, TimerKind, errno_name, handshake_given_up,
     },
 };
