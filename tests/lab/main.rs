@@ -16,6 +16,7 @@ mod merged;
 mod noise;
 mod options;
 mod oracle;
+mod privileges;
 mod recording;
 mod relay;
 mod reported;
