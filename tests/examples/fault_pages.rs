@@ -48,7 +48,7 @@ fn page(fault: &Fault) -> Result<String> {
     writeln!(page, "[All faults](README.md). Made by `cargo xtask docs`.\n")?;
     writeln!(page, "{}\n", folded("", "", fault.means))?;
     if fault.severity == Severity::Info {
-        writeln!(page, "This is no fault: `execpath diagnose` says it and its exit code stays 0.\n")?;
+        writeln!(page, "This is no fault: `execpath diagnose` reports it and its exit code stays 0.\n")?;
     }
     writeln!(page, "## How it comes about\n\n{}\n", folded("", "", fault.why))?;
     writeln!(page, "## What looks alike\n")?;
