@@ -25,7 +25,7 @@ pub struct Ran {
 pub fn path() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     let found = test.ancestors().skip(1).take(2).map(|folder| folder.join("execpath")).find(|path| path.is_file());
-    found.expect("execpath is not built: run `cargo build -p execpath` first, with the same profile")
+    found.expect("execpath is not built: run `cargo build --profile test` first")
 }
 
 /// A command without a terminal, and without environment variables that change its output.

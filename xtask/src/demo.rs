@@ -15,8 +15,8 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) fn run(self) -> Result<()> {
-        // Use the profile and features of the tests, so that both commands of the README compile each crate only
-        // once.
+        // Use the features of the tests and a profile with the same dependencies, so that both commands of the README compile
+        // each dependency only once.
         run_through(command(cargo()).args(["build", "--workspace", "--bin", "execpath"]).current_dir(root()))?;
         run_through(command(target().join("debug/execpath")).arg("demo").args(self.args))
     }

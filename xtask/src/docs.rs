@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::repo::{cargo, root};
+use crate::repo::{TEST_PROFILE, cargo, root};
 
 /// Write docs/faults from the rules of the diagnosis, docs/glossary.md from the words of explanations, docs/metrics.md from the
 /// table of metrics, and docs/otlp.md from that of attributes.
@@ -20,7 +20,18 @@ impl Docs {
         for pages in ["fault_pages", "glossary", "metrics_page", "otlp_page"] {
             let mut make = Command::new(cargo());
             // The texts belong to the tracer, and xtask must build before the tracer does.
-            make.args(["run", "--quiet", "--locked", "--package", "execpath-tests", "--example", pages, "--"]);
+            make.args([
+                "run",
+                "--quiet",
+                "--locked",
+                "--profile",
+                TEST_PROFILE,
+                "--package",
+                "execpath-tests",
+                "--example",
+                pages,
+                "--",
+            ]);
             make.args(self.check.then_some("--check")).current_dir(root());
             ensure!(make.status().context("cannot start cargo")?.success(), "the command above failed");
         }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::repo::{cargo, root};
+use crate::repo::{TEST_PROFILE, cargo, root};
 
 /// Make recordings from logs of real clusters.
 #[derive(clap::Args)]
@@ -23,7 +23,18 @@ impl Fixtures {
         let folder = std::path::absolute(self.folder)?;
         let mut make = Command::new(cargo());
         // Recordings belong to the tracer, and xtask must build before the tracer does.
-        make.args(["run", "--quiet", "--package", "execpath-tests", "--example", "fixtures", "--"]).arg(folder);
+        make.args([
+            "run",
+            "--quiet",
+            "--profile",
+            TEST_PROFILE,
+            "--package",
+            "execpath-tests",
+            "--example",
+            "fixtures",
+            "--",
+        ])
+        .arg(folder);
         make.args(self.check.then_some("--check")).current_dir(root());
         ensure!(make.status().context("cannot start cargo")?.success(), "the command above failed");
         Ok(())

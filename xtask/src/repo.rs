@@ -21,6 +21,9 @@ pub(crate) fn target() -> PathBuf {
     dir.map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
+/// Cargo's profile for what tests run. It shares dependencies with `dev`, whose programs are quicker to build and slower.
+pub(crate) const TEST_PROFILE: &str = "test";
+
 /// The cargo that runs this program.
 pub(crate) fn cargo() -> PathBuf {
     env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)

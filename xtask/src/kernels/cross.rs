@@ -13,7 +13,7 @@ use super::packages::Suite;
 use super::report::print;
 use crate::hint::hinted;
 use crate::progress::Progress;
-use crate::repo::{cargo, root, target};
+use crate::repo::{TEST_PROFILE, cargo, root, target};
 use crate::tools::{command, find, run};
 use crate::{apt, cache};
 
@@ -43,7 +43,7 @@ const STATIC: &str = "-Ctarget-feature=+crt-static";
 impl Cross {
     pub(crate) fn run(self) -> Result<()> {
         let progress = Progress::new();
-        let (profile, folder) = if self.quick { ("dev", "debug") } else { ("dist", "dist") };
+        let (profile, folder) = if self.quick { (TEST_PROFILE, "debug") } else { ("dist", "dist") };
         let mut build = command(cargo());
         build.current_dir(root()).args([
             "build",

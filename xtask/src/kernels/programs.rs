@@ -11,7 +11,7 @@ use super::cross;
 use super::guests::Arch;
 use crate::golang;
 use crate::progress::Progress;
-use crate::repo::{cargo, root, target};
+use crate::repo::{TEST_PROFILE, cargo, root, target};
 use crate::tools::{command, find, run};
 
 /// Test targets that run in guests.
@@ -34,7 +34,16 @@ pub(super) fn build(arch: Arch, progress: &Progress) -> Result<Built> {
     progress.report(format!("building execpath and its tests for {}", arch.name()));
     let mut cargo = cargo_for(arch, progress)?;
     // One call: crates are then compiled with one set of features.
-    cargo.args(["build", "--workspace", "--locked", "--message-format=json", "--bin", "execpath"]);
+    cargo.args([
+        "build",
+        "--workspace",
+        "--locked",
+        "--profile",
+        TEST_PROFILE,
+        "--message-format=json",
+        "--bin",
+        "execpath",
+    ]);
     for test in TESTS {
         cargo.args(["--test", test]);
     }

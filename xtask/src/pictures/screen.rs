@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::apt;
 use crate::progress::Progress;
-use crate::repo::{cargo, root, target};
+use crate::repo::{TEST_PROFILE, cargo, root, target};
 use crate::tools::{find, run};
 
 const RECORDING: &str = "docs/pictures/watch.jsonl.zst";
@@ -37,7 +37,14 @@ pub(super) fn take() -> Result<()> {
         apt::install(&["tmux"], &Progress::new())?;
     }
     let mut build = Command::new(cargo());
-    ensure!(build.args(["build", "-p", "execpath"]).current_dir(root()).status()?.success(), "execpath does not build");
+    ensure!(
+        build
+            .args(["build", "--profile", TEST_PROFILE, "--package", "execpath"])
+            .current_dir(root())
+            .status()?
+            .success(),
+        "execpath does not build"
+    );
     let folder = tempfile::tempdir()?;
     let terminal = Terminal { socket: &folder.path().join("tmux") };
     let binary = target().join("debug/execpath");

@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::tally::Tally;
 use super::{Outcome, Session};
 use crate::progress::Progress;
-use crate::repo::{cargo, root, target};
+use crate::repo::{TEST_PROFILE, cargo, root, target};
 use crate::{ebpf, fuzz, golang};
 
 /// A part of the tests.
@@ -32,7 +32,13 @@ pub(super) const PARTS: &[Part] = &[
     Part { name: "fmt", minutes: 1, about: "formatting of both workspaces", vital: false, run: fmt },
     Part { name: "hygiene", minutes: 1, about: "documents, paths, kernel lines of probes", vital: false, run: hygiene },
     Part { name: "arch", minutes: 1, about: "imports between modules and files, lengths", vital: false, run: arch },
-    Part { name: "build", minutes: 5, about: "cargo build, with stable Rust alone", vital: false, run: build },
+    Part {
+        name: "build",
+        minutes: 5,
+        about: "cargo build --profile test, with stable Rust alone",
+        vital: false,
+        run: build,
+    },
     Part {
         name: "ebpf",
         minutes: 4,
@@ -109,7 +115,7 @@ fn arch(session: &mut Session) -> Result<Outcome> {
 }
 
 fn build(session: &mut Session) -> Result<Outcome> {
-    session.check(&mut cargo_with(session, &["build", "--workspace", "--locked"]))
+    session.check(&mut cargo_with(session, &["build", "--workspace", "--locked", "--profile", TEST_PROFILE]))
 }
 
 fn bpf_object(session: &mut Session) -> Result<Outcome> {
