@@ -1,12 +1,9 @@
 //! From messages to recordings: one recording for each host, its messages in order and each once. Knows no network.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    io::{self, Read},
-};
+use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::address::token_of;
-use crate::record::{Header, MAX_BATCH, is_continued};
+use super::joined::{Added, Joined, begins_part};
+use crate::record::Header;
 
 /// Most memory for the messages of all hosts.
 const MAX_BYTES: usize = 256 << 20;
@@ -23,9 +20,6 @@ const MAX_HOSTS: usize = 10_000;
 
 /// Longest id of a message. A boot id has 36 characters, the numbers at most 20 each.
 const MAX_ID: usize = 128;
-
-/// Largest zstd window, as a power of two, as for files.
-const MAX_WINDOW_LOG: u32 = 23;
 
 /// A message of the stream.
 #[derive(Clone, Copy, Debug)]
@@ -70,11 +64,18 @@ pub struct HostRecording {
     pub tally: Tally,
 }
 
+/// A message that is kept.
+struct Kept {
+    position: u64,
+    stored_ns: u64,
+    payload: Vec<u8>,
+}
+
 /// Messages of one run, in order.
 struct RunFeed {
     id: String,
     /// Messages by number: position and payload.
-    messages: BTreeMap<u64, (u64, Vec<u8>)>,
+    messages: BTreeMap<u64, Kept>,
     /// Position of the last message.
     last: u64,
 }
@@ -114,7 +115,20 @@ impl Assembly {
     /// The recordings, by host.
     #[must_use]
     pub fn finish(self) -> Vec<HostRecording> {
-        self.hosts.into_iter().map(|(host, feed)| feed.finish(host)).collect()
+        self.recordings().into_iter().map(|(recording, _)| recording).collect()
+    }
+
+    /// The recordings so far, by host, and what follows each.
+    #[must_use]
+    pub fn recordings(&self) -> Vec<(HostRecording, Tail)> {
+        self.hosts.iter().map(|(host, feed)| feed.recording(host)).collect()
+    }
+
+    /// Drops messages stored before a time that no recording from then on needs, and hosts that were not heard since.
+    pub fn forget(&mut self, before_ns: u64) {
+        self.hosts.retain(|_, feed| feed.last_ns >= before_ns);
+        self.hosts.values_mut().for_each(|feed| feed.forget(before_ns));
+        self.bytes = self.hosts.values().map(|feed| feed.bytes).sum();
     }
 }
 
@@ -125,7 +139,7 @@ impl HostFeed {
     }
 
     fn take(&mut self, message: Message<'_>) {
-        let Message { id, position, payload, .. } = message;
+        let Message { id, position, stored_ns, payload, .. } = message;
         let number = id.rsplit_once('.').and_then(|(run, number)| Some((run, number.parse::<u64>().ok()?)));
         let Some((run, number)) = number.filter(|_| id.len() <= MAX_ID) else {
             return self.damaged(position, "its id is not one of execpath");
@@ -135,7 +149,7 @@ impl HostFeed {
                 && let Some((oldest, _)) = self.runs.iter().enumerate().min_by_key(|(_, one)| one.last)
             {
                 let gone = self.runs.swap_remove(oldest);
-                self.bytes -= gone.messages.values().map(|(_, payload)| weight(payload)).sum::<usize>();
+                self.bytes -= gone.messages.values().map(|kept| weight(&kept.payload)).sum::<usize>();
                 self.tally.earlier += gone.messages.len() as u64;
             }
             self.runs.push(RunFeed { id: run.to_owned(), messages: BTreeMap::new(), last: 0 });
@@ -148,126 +162,142 @@ impl HostFeed {
             Entry::Occupied(_) => self.tally.duplicates += 1,
             Entry::Vacant(place) => {
                 self.bytes += weight(payload);
-                place.insert((position, payload.to_vec()));
+                place.insert(Kept { position, stored_ns, payload: payload.to_vec() });
             }
         }
     }
 
-    fn finish(mut self, host: String) -> HostRecording {
-        let mut runs = std::mem::take(&mut self.runs);
-        runs.sort_by_key(|run| run.last);
-        let newest = runs.pop();
-        self.tally.earlier += runs.iter().map(|run| run.messages.len() as u64).sum::<u64>();
-        let mut joined = Joined::default();
+    /// The recording of the last run, and what follows it.
+    fn recording(&self, host: &str) -> (HostRecording, Tail) {
+        let newest = self.runs.iter().max_by_key(|run| run.last);
+        let mut tally = self.tally.clone();
+        tally.earlier += self.runs.iter().map(|run| run.messages.len() as u64).sum::<u64>()
+            - newest.map_or(0, |run| run.messages.len() as u64);
+        let mut bytes = Vec::new();
+        let mut tail = Tail { host: host.to_owned(), ..Tail::default() };
         if let Some(run) = newest {
-            let boot_id = run.id.rsplit_once('.').map_or("", |(boot_id, _)| boot_id).to_owned();
+            tail.run.clone_from(&run.id);
             let mut next = None;
-            for (number, (position, payload)) in run.messages {
+            for (number, Kept { position, payload, .. }) in &run.messages {
                 if let Some(missing) = next.map(|next| number - next).filter(|missing| *missing > 0) {
-                    self.tally.missing += missing;
-                    joined = Joined::default();
+                    tally.missing += missing;
+                    bytes.clear();
+                    tail.joined = Joined::default();
                 }
                 next = number.checked_add(1);
-                if let Err(why) = joined.add(&host, &boot_id, &payload) {
-                    self.damaged(position, why);
-                    joined = Joined::default();
+                let damage = match tail.add(payload) {
+                    Ok(Added::Nothing) => None,
+                    Ok(Added::Whole(_)) => {
+                        bytes.extend_from_slice(payload);
+                        None
+                    }
+                    Ok(Added::Lines(lines)) if lines.is_empty() => None,
+                    Ok(Added::Lines(lines)) => match zstd::bulk::compress(&lines, 1) {
+                        Ok(frame) => {
+                            bytes.extend(frame);
+                            None
+                        }
+                        Err(error) => Some(error.to_string()),
+                    },
+                    Err(why) => Some(why),
+                };
+                if let Some(why) = damage {
+                    tally.damaged += 1;
+                    tally.damage = Some((*position, why));
+                    bytes.clear();
+                    tail.joined = Joined::default();
                 }
             }
+            tail.next = next;
         }
-        HostRecording { host, bytes: joined.bytes, last_ns: self.last_ns, tally: self.tally }
+        (HostRecording { host: host.to_owned(), bytes, last_ns: self.last_ns, tally }, tail)
+    }
+
+    /// Drops messages stored before a time, if a later part begins before it as well.
+    fn forget(&mut self, before_ns: u64) {
+        let newest = self.runs.iter().map(|run| run.last).max();
+        let (kept, bytes) = (std::mem::take(&mut self.runs), &mut self.bytes);
+        self.runs = kept
+            .into_iter()
+            .filter_map(|mut run| {
+                let is_newest = Some(run.last) == newest;
+                let old = run.messages.iter().rev().skip_while(|(_, one)| one.stored_ns >= before_ns);
+                let begins = old.map(|(number, one)| (*number, one)).find(|(_, one)| begins_part(&one.payload));
+                let rest = match begins {
+                    Some((number, _)) if is_newest => run.messages.split_off(&number),
+                    _ if is_newest || run.messages.values().any(|one| one.stored_ns >= before_ns) => return Some(run),
+                    _ => BTreeMap::new(),
+                };
+                let dropped = std::mem::replace(&mut run.messages, rest);
+                *bytes -= dropped.values().map(|one| weight(&one.payload)).sum::<usize>();
+                (!run.messages.is_empty()).then_some(run)
+            })
+            .collect();
+    }
+}
+
+/// What follows the recording of one host.
+#[derive(Clone, Debug, Default)]
+pub struct Tail {
+    host: String,
+    /// Run of the recording, as message ids begin with it.
+    run: String,
+    /// Number of the message that follows; `None` if it has none.
+    next: Option<u64>,
+    joined: Joined,
+}
+
+/// Contribution of a message to a recording that goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// These lines follow, after those of the messages before.
+    Lines(Vec<u8>),
+    /// None: the message repeats another one.
+    Nothing,
+    /// The recording does not go on here: another run begins, messages are missing, or the message is damaged.
+    Break,
+}
+
+impl Tail {
+    /// Host, as in the subject.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Header of the recording; `None` if nothing can be read yet.
+    #[must_use]
+    pub const fn header(&self) -> Option<&Header> {
+        self.joined.header()
+    }
+
+    fn add(&mut self, payload: &[u8]) -> Result<Added, String> {
+        let boot_id = self.run.rsplit_once('.').map_or("", |(boot_id, _)| boot_id);
+        self.joined.add(&self.host, boot_id, payload)
+    }
+
+    /// Takes the next message of this host.
+    pub fn take(&mut self, id: &str, payload: &[u8]) -> Step {
+        let number = id.rsplit_once('.').filter(|(run, _)| *run == self.run);
+        let Some(number) = number.and_then(|(_, number)| number.parse::<u64>().ok()) else { return Step::Break };
+        match self.next {
+            Some(next) if number < next => return Step::Nothing,
+            Some(next) if number == next => {}
+            Some(_) | None => return Step::Break,
+        }
+        self.next = number.checked_add(1);
+        let was_readable = self.header().is_some();
+        match self.add(payload) {
+            Ok(Added::Nothing) => Step::Nothing,
+            // The recording can be read only now.
+            Ok(Added::Whole(_) | Added::Lines(_)) if !was_readable => Step::Break,
+            Ok(Added::Whole(lines) | Added::Lines(lines)) => Step::Lines(lines),
+            Err(_why) => Step::Break,
+        }
     }
 }
 
 /// Memory of a message.
 const fn weight(payload: &[u8]) -> usize {
     payload.len() + OVERHEAD
-}
-
-/// Parts of a recording, joined to one.
-#[derive(Default)]
-struct Joined {
-    bytes: Vec<u8>,
-    /// Header of the first part; `None` before a part has begun.
-    header: Option<Header>,
-    /// Repeated observations still to be left out.
-    to_skip: u64,
-}
-
-impl Joined {
-    /// Adds a message. Those before the first beginning of a part are left out.
-    fn add(&mut self, host: &str, boot_id: &str, payload: &[u8]) -> Result<(), String> {
-        let text = text(payload).map_err(|error| error.to_string())?;
-        let mut lines: &[u8] = &text;
-        let mut is_whole = true;
-        if text.starts_with(BEGINNING) {
-            let end = text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |at| at + 1);
-            let header: Header =
-                serde_json::from_slice(&text[..end]).map_err(|error| format!("its header: {error}"))?;
-            check(&header, host, boot_id)?;
-            let told_again = header.part.map_or(0, |part| part.told_again);
-            let header = Header { part: None, ..header };
-            match &self.header {
-                Some(first) if *first == header => {
-                    self.to_skip = told_again;
-                    lines = &text[end..];
-                    is_whole = false;
-                }
-                Some(_) => return Err("its header differs from the one before".to_owned()),
-                None => self.header = Some(header),
-            }
-        }
-        if self.header.is_none() {
-            return Ok(());
-        }
-        while self.to_skip > 0 && !lines.is_empty() {
-            let end = lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |at| at + 1);
-            lines = &lines[end..];
-            self.to_skip -= 1;
-            is_whole = false;
-        }
-        let without_end = lines.strip_suffix(b"\n").unwrap_or(lines);
-        let last = without_end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        if without_end.get(last..).is_some_and(is_continued) {
-            lines = &lines[..last];
-            is_whole = false;
-        }
-        if is_whole {
-            self.bytes.extend_from_slice(payload);
-        } else if !lines.is_empty() {
-            self.bytes.extend(zstd::bulk::compress(lines, 1).map_err(|error| error.to_string())?);
-        }
-        Ok(())
-    }
-}
-
-/// Beginning of a header, as the writer writes it.
-const BEGINNING: &[u8] = b"{\"execpath\":";
-
-/// A host speaks for itself alone.
-fn check(header: &Header, host: &str, boot_id: &str) -> Result<(), String> {
-    if token_of(&header.host.hostname).as_deref() != Some(host) {
-        return Err("it speaks for another host than its subject names".to_owned());
-    }
-    if !header.others.is_empty() {
-        return Err("it speaks for several hosts".to_owned());
-    }
-    if header.host.boot_id != boot_id {
-        return Err("its boot id is not that of its message id".to_owned());
-    }
-    Ok(())
-}
-
-/// The lines of a batch.
-fn text(payload: &[u8]) -> io::Result<Vec<u8>> {
-    let mut decoder = zstd::Decoder::with_buffer(payload)?;
-    decoder.window_log_max(MAX_WINDOW_LOG)?;
-    let mut text = Vec::new();
-    decoder.take(MAX_BATCH as u64 + 1).read_to_end(&mut text)?;
-    if text.len() > MAX_BATCH {
-        return Err(io::Error::other(format!("it is longer than {} KiB after decompression", MAX_BATCH >> 10)));
-    }
-    if !text.ends_with(b"\n") {
-        return Err(io::Error::other("it does not end with a whole line"));
-    }
-    Ok(text)
 }

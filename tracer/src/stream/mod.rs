@@ -7,13 +7,16 @@
 mod address;
 mod assembly;
 mod credentials;
+mod joined;
 mod publisher;
 mod reader;
+mod subscription;
 
 pub use self::{
     address::{Address, token_of, without_token},
-    assembly::{Assembly, HostRecording, Message, Tally},
+    assembly::{Assembly, HostRecording, Message, Step, Tail, Tally},
     credentials::{Credentials, Files},
     publisher::{PublishError, Publisher, Run},
     reader::{Fetched, ReadError, fetch},
+    subscription::{Delivered, Incoming, Subscription},
 };
