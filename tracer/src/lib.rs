@@ -17,6 +17,7 @@ pub mod engine;
 pub mod escape;
 pub mod explain;
 pub mod export;
+pub mod follow;
 pub mod host_paths;
 pub mod inspect;
 pub mod live;

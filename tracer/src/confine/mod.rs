@@ -97,6 +97,16 @@ pub fn to_files(read: &[&Path], written: &[&Path]) {
     );
 }
 
+/// Keeps what a command needs that reads a message stream on a thread that runs already, and creates or replaces the files
+/// `written`.
+pub fn to_follow(written: &[&Path]) {
+    let Some(settings) = SETTINGS.get() else { return };
+    drop_capabilities();
+    note("files", files::restrict(&[], written));
+    let net = Net { connects: true, ..Net::default() };
+    note("system calls", seccomp::apply(Calls { looks: false, has_children: false, net }, settings.denied));
+}
+
 /// Logs a step that this kernel refused.
 fn note<E: std::fmt::Display>(what: &str, outcome: Result<(), E>) {
     if let Err(error) = outcome {

@@ -245,8 +245,11 @@ fn allowed(calls: Calls) -> Result<BTreeMap<i64, Vec<SeccompRule>>, Box<dyn Erro
     allowed.insert(libc::SYS_socketpair, only(vec![when(0, Op::Eq, libc::AF_UNIX)?])?);
     // Limits may be read, and raised for maps on old kernels; of this process only.
     allowed.insert(libc::SYS_prlimit64, only(vec![when(0, Op::Eq, 0)?])?);
-    if calls.looks {
-        let mut sockets = only(vec![when(0, Op::Eq, libc::AF_NETLINK)?])?;
+    if calls.net.connects {
+        allowed.insert(libc::SYS_connect, Vec::new());
+    }
+    if calls.looks || calls.net.connects {
+        let mut sockets = if calls.looks { only(vec![when(0, Op::Eq, libc::AF_NETLINK)?])? } else { Vec::new() };
         for family in [libc::AF_INET, libc::AF_INET6].into_iter().filter(|_| calls.net.connects) {
             let stream = when(1, masked(SOCKET_TYPES), libc::SOCK_STREAM)?;
             sockets.extend(only(vec![when(0, Op::Eq, family)?, stream])?);

@@ -9,6 +9,6 @@ mod recording;
 
 pub use self::{
     filter::{Filter, Kinds},
-    playback::{Playback, replay},
+    playback::{Playback, pump, replay},
     pump::{Flow, Pump, Setup, Shown, Status, Until, to_measure},
 };

@@ -18,7 +18,7 @@ use crate::{
 pub fn replay(reader: &mut Reader, setup: Setup, mut wait: impl FnMut(BootTime) -> Flow) -> io::Result<Shown> {
     // A sink that draws the whole recording also draws its faults.
     let judging = setup.sinks.iter().any(|sink| sink.judges());
-    let pump = pump(reader, setup);
+    let pump = pump(reader.header(), setup);
     let mut pump = if judging { pump.judging() } else { pump };
     pump.begin()?;
     while let Some(seen) = reader.next() {
@@ -43,15 +43,18 @@ const TOO_FAR_AHEAD: &str = "too many observations are later than the requested 
 /// Maximum size of observations later than the requested moment, in bytes. Equal to the limit of the reordering window.
 const MAX_AHEAD: usize = 256 << 20;
 
-fn pump(reader: &Reader, setup: Setup) -> Pump {
-    let pairing = reader.header().pairing();
-    let record::Header { anchor, host, others, abilities, degraded, options, .. } = reader.header().clone();
+/// A pump for the observations of a recording with this header.
+#[must_use]
+pub fn pump(header: &record::Header, setup: Setup) -> Pump {
+    let pairing = header.pairing();
+    let part = header.part;
+    let record::Header { anchor, host, others, abilities, degraded, options, .. } = header.clone();
     let header = sink::Header { anchor, host, others, abilities, degraded };
     let record::Settings { apiserver_port, kubelet_port, runtime_socket, .. } = options;
     let options = Options { apiserver_port, kubelet_port, runtime_socket, pairing };
     let pump = Pump::new(setup, header, &options, None);
     // A continuation file begins with facts of earlier files, older than its first tick by any amount.
-    if reader.header().part.is_some_and(|part| part.told_again > 0) { pump.started_before() } else { pump }
+    if part.is_some_and(|part| part.told_again > 0) { pump.started_before() } else { pump }
 }
 
 /// A recording that can be played up to any moment, and further from there. Going back means opening it anew.
@@ -72,7 +75,7 @@ impl Playback {
     /// # Errors
     /// A sink cannot write.
     pub fn new(reader: Reader, setup: Setup) -> io::Result<Self> {
-        let mut pump = pump(&reader, setup).judging();
+        let mut pump = pump(reader.header(), setup).judging();
         pump.begin()?;
         let told_again = reader.header().part.map_or(0, |part| part.told_again);
         let mut playback = Self { reader, pump, ahead: VecDeque::new(), start: None, end: BootTime::default() };

@@ -428,7 +428,9 @@ impl Pump {
 }
 
 impl Until {
-    fn is_reached(self, change: &Change) -> bool {
+    /// True if a change meets the condition.
+    #[must_use]
+    pub fn is_reached(self, change: &Change) -> bool {
         match (self, change) {
             (Self::Never, _) | (_, Change::Loss { .. }) => false,
             // An attempt that failed is no session.

@@ -51,6 +51,9 @@ pub(super) const MODULES: &[Module] = &[
     edge("export", &["clock", "confine", "metrics", "model", "otlp", "sink"]),
     // Recordings in a message stream.
     edge("stream", &["clock", "confine", "model", "record"]),
+    // Recordings of a stream, merged while they go on.
+    edge("follow", &["engine", "merge", "model", "record", "redact", "sink", "stream"]),
+    pure("follow::pace", &["model"]),
     // The screen follows from reports and keys alone.
     pure("tui", &["escape", "explain", "model", "sink"]),
     // Pictures are made from the reports that a replay gives to a sink.
@@ -89,7 +92,7 @@ pub(super) const MODULES: &[Module] = &[
     // One session of a recording; each attempt is replayed and compared.
     edge("cut", &["engine", "model", "record", "redact"]),
     pure("cut::selection", &["model"]),
-    edge("watch", &["engine", "live", "model", "record", "redact", "sink", "tui"]),
+    edge("watch", &["engine", "follow", "live", "model", "record", "redact", "sink", "stream", "tui"]),
     edge(
         "demo",
         &["clock", "confine", "correlate", "engine", "escape", "live", "model", "netns", "plan", "probe_host", "sink"],
@@ -111,6 +114,7 @@ pub(super) const MODULES: &[Module] = &[
             "engine",
             "escape",
             "export",
+            "follow",
             "host_paths",
             "inspect",
             "live",
