@@ -92,7 +92,8 @@ fn stream_options_without_a_stream_are_refused() {
     };
     for (option, value) in [("--since", "5m"), ("--nats-creds", "a"), ("--nats-nkey", "a"), ("--nats-token", "a")] {
         for command in [
-            &["ls"][..],
+            &["trace"][..],
+            &["ls"],
             &["ls", "--from", "b.jsonl"],
             &["show", "web"],
             &["diagnose"],
@@ -115,6 +116,14 @@ fn stream_options_without_a_stream_are_refused() {
         "a token in the address and `--nats-token` exclude each other",
         "omit one of them",
     );
+    fails(
+        &["trace", "--from", "a.jsonl"],
+        2,
+        "`--from` of `trace` takes the address of a cluster's stream",
+        "example: `--from nats://nats.example/prod`; `replay FILE` and `watch FILE` show a recording",
+    );
+    let both = "the argument '--from <nats://…>' cannot be used with '--record <FILE>'";
+    fails(&["trace", "--from", "nats://127.0.0.1:9/c", "--record", "a"], 2, both, &help(" trace"));
     let both = "the argument '--from <nats://…>' cannot be used with '--no-args'";
     fails(&["record", "a", "--from", "nats://127.0.0.1:9/c", "--no-args"], 2, both, &help(" record"));
 }

@@ -110,6 +110,10 @@ fn agent_publishes_for_its_host_and_reads_nothing() {
     assert_eq!(read.code, Some(0), "{}", read.stderr);
     assert!(read.stderr.contains("1 host heard"), "{}", read.stderr);
     assert!(read.stderr.contains(": client\n"), "{}", read.stderr);
+    let key = reader.files.nkey.as_deref().and_then(Path::to_str).expect("a file");
+    let followed = run(["trace", "--from", &address, "--nats-nkey", key, "--duration", "1s"]);
+    assert_eq!(followed.code, Some(0), "{}", followed.stderr);
+    assert!(followed.stderr.contains("1 host heard: client"), "{}", followed.stderr);
     let refused = list(&agent);
     assert_eq!(refused.code, Some(5), "{}", refused.stderr);
     assert!(!refused.stderr.contains(&agent.seed), "{}", refused.stderr);

@@ -85,6 +85,29 @@ pub(super) enum Command {
 pub(super) struct Trace {
     #[command(flatten)]
     pub(super) output: Output,
+    /// Follow the stream of a cluster, `nats://HOST[:PORT]/CLUSTER`, instead of this host: all its hosts.
+    #[arg(
+        long,
+        value_name = "nats://…",
+        conflicts_with_all = [
+            "record",
+            "measure",
+            "metrics",
+            "otlp",
+            "ring_bytes",
+            "netns",
+            "apiserver_port",
+            "kubelet_port",
+            "runtime_socket",
+            "no_memory",
+            "audit_log",
+            "host_root",
+            "proc",
+            "sys",
+            "btf",
+        ]
+    )]
+    pub(super) from: Option<PathBuf>,
     /// Record observations to this file, for `replay`; a name ending in `.zst` compresses. Never overwrites.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) record: Option<PathBuf>,
@@ -100,6 +123,8 @@ pub(super) struct Trace {
     /// Sample open sessions at this interval (2s–30s) and record the samples, so that `replay` can diagnose.
     #[arg(long, value_name = "TIME", value_parser = measure)]
     pub(super) measure: Option<Duration>,
+    #[command(flatten)]
+    pub(super) since: Since,
     #[command(flatten)]
     pub(super) filter: Filter,
     #[command(flatten)]
@@ -237,9 +262,31 @@ pub(super) struct Screen {
     /// Recording to browse. Default: live sessions.
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) file: Option<PathBuf>,
+    /// Follow the stream of a cluster, `nats://HOST[:PORT]/CLUSTER`, instead of this host: all its hosts.
+    #[arg(
+        long,
+        value_name = "nats://…",
+        conflicts_with_all = [
+            "file",
+            "measure",
+            "netns",
+            "apiserver_port",
+            "kubelet_port",
+            "runtime_socket",
+            "no_memory",
+            "audit_log",
+            "host_root",
+            "proc",
+            "sys",
+            "btf",
+        ]
+    )]
+    pub(super) from: Option<PathBuf>,
     /// Sample open sessions at this interval (2s–30s); traffic is shown by these samples.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = measure)]
     pub(super) measure: Duration,
+    #[command(flatten)]
+    pub(super) since: Since,
     #[command(flatten)]
     pub(super) look: Look,
 

@@ -127,3 +127,11 @@ pub(super) fn live_failure(error: &LiveError) -> Failure {
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
+/// A limited trace has ended without a session.
+pub(super) fn nothing_seen() -> Failure {
+    Failure::new(
+        Exit::NothingMatched,
+        "no session within the duration",
+        "use a longer `--duration` or fewer filters; `execpath ls --kind all` lists open sessions",
+    )
+}

@@ -25,7 +25,8 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
   {bin} trace --record a.jsonl.zst --measure 5s   record the samples that `diagnose --from` needs
   {bin} trace --redact 'password=[^ ]*'           keep secrets out of output and recording
   {bin} trace --audit-log /var/log/audit.log      with the user behind each session
-  {bin} trace --metrics 127.0.0.1:9464            and metrics for Prometheus",
+  {bin} trace --metrics 127.0.0.1:9464            and metrics for Prometheus
+  {bin} trace --from nats://nats.example/prod     all hosts of a cluster",
     ),
     (
         "ls",
@@ -91,6 +92,7 @@ Moving bytes are animated on their connection. After `kill -9`, `reset` restores
 Examples:
   {bin} watch                                     live sessions
   {bin} watch --namespace default                 one namespace
+  {bin} watch --from nats://nats.example/prod     all hosts of a cluster
   {bin} watch incident.jsonl.zst                  a recording: Space plays, arrows move in time",
     ),
     (

@@ -90,15 +90,18 @@ pub(super) fn record(from: &Path, file: &Path, since: &Since, command: String) -
 fn fetch(address: &Address, since: &Since) -> Result<Fetched, Failure> {
     confine::drop_capabilities();
     let credentials = credentials(&since.nats, address)?;
-    stream::fetch(address, &credentials, since.since()).map_err(|error| {
-        let hint = match error {
-            ReadError::Connect(_) => "check address and credentials; `nats server check connection` tests them",
-            ReadError::NoStream(_) => "`execpath record nats://HOST/CLUSTER` on each host fills it; check the name",
-            ReadError::Failed(_) => "a reader needs the permissions that docs/cluster.md lists",
-            ReadError::TooMuch => "use a shorter `--since`",
-        };
-        Failure::new(Exit::BadInput, format!("cannot read {address}: {error}"), hint)
-    })
+    stream::fetch(address, &credentials, since.since()).map_err(|error| read_failure(address, &error))
+}
+
+/// Why a stream cannot be read.
+pub(super) fn read_failure(address: &Address, error: &ReadError) -> Failure {
+    let hint = match error {
+        ReadError::Connect(_) => "check address and credentials; `nats server check connection` tests them",
+        ReadError::NoStream(_) => "`execpath record nats://HOST/CLUSTER` on each host fills it; check the name",
+        ReadError::Failed(_) => "a reader needs the permissions that docs/cluster.md lists",
+        ReadError::TooMuch => "use a shorter `--since`",
+    };
+    Failure::new(Exit::BadInput, format!("cannot read {address}: {error}"), hint)
 }
 
 /// Merges the hosts that were heard, and reports each one that is not heard as it should. Returns the number of hosts.
@@ -138,7 +141,7 @@ fn merged(address: &Address, fetched: &Fetched) -> Result<(Merge, usize), Failur
 }
 
 /// Names in a line, the first ones if they are many.
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let mut names: Vec<String> = names.map(|name| escape::str(name, NAME)).collect();
     let more = names.len().saturating_sub(MAX_NAMED);
     names.truncate(MAX_NAMED);

@@ -20,6 +20,7 @@ mod cut;
 mod error;
 mod examples;
 mod exit;
+mod follow;
 mod input;
 mod inspect;
 mod man;
@@ -51,7 +52,7 @@ use crate::{
     source::snapshot::{self, Snapshot},
 };
 use args::{Cli, Command};
-use error::{live_failure, named, tell};
+use error::{live_failure, named, nothing_seen, tell};
 
 /// Runs the program, or a role of the demo if the demo started this process for one.
 #[must_use]
@@ -91,16 +92,9 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
         confine::enable(Settings { denied: denied(), has_children: matches!(cli.command, Command::Demo(_)) });
     }
     match cli.command {
-        Command::Trace(trace) => {
+        Command::Trace(args) => {
             log(cli.verbose);
-            confine::prepare();
-            let once = trace.once;
-            let mut live = resolve::trace(*trace, arguments)?;
-            resolve::detail(&mut live.setup.sinks, cli.verbose);
-            let shown = live::live(live).map_err(|error| live_failure(&error))?;
-            // Ctrl-C ends cleanly with or without a session. A script checks for an elapsed `--duration` by the exit
-            // code.
-            if once && shown.timed_out && shown.sessions == 0 { Err(nothing_seen()) } else { Ok(Exit::Done) }
+            trace(*args, arguments, cli.verbose)
         }
         Command::Ls(args) => inspect::ls(*args),
         Command::Show(args) => inspect::show(*args),
@@ -153,6 +147,21 @@ fn try_run(arguments: &[OsString]) -> Result<Exit, Failure> {
     }
 }
 
+/// Traces this host, or follows a cluster.
+fn trace(args: args::Trace, arguments: &[OsString], verbose: u8) -> Result<Exit, Failure> {
+    if args.from.is_some() {
+        return follow::trace(args, verbose);
+    }
+    input::stream_options(&args.since, &[])?;
+    confine::prepare();
+    let once = args.once;
+    let mut live = resolve::trace(args, arguments)?;
+    resolve::detail(&mut live.setup.sinks, verbose);
+    let shown = live::live(live).map_err(|error| live_failure(&error))?;
+    // Ctrl-C ends cleanly with or without a session. A script checks for an elapsed `--duration` by the exit code.
+    if once && shown.timed_out && shown.sessions == 0 { Err(nothing_seen()) } else { Ok(Exit::Done) }
+}
+
 /// Environment variable that has a system call outside of the list kill the process. For tests; it can only take rights away.
 const STRICT: &str = "EXECPATH_STRICT_SANDBOX";
 
@@ -176,14 +185,6 @@ fn record(args: args::Record, arguments: &[OsString]) -> Result<Exit, Failure> {
         (phrases::counted(observations, "observation"), phrases::counted(shown.of, "session"));
     tell("recorded", &format!("{observations}, {sessions}, {}, {lost}: {file}", phrases::size(bytes)));
     Ok(Exit::Done)
-}
-
-fn nothing_seen() -> Failure {
-    Failure::new(
-        Exit::NothingMatched,
-        "no session within the duration",
-        "use a longer `--duration` or fewer filters; `execpath ls --kind all` lists open sessions",
-    )
 }
 
 /// Help and version are regular output; all else is an error.

@@ -10,11 +10,13 @@ use super::{
     args,
     error::{Failure, live_failure, named},
     exit::Exit,
-    input::open_failure,
+    follow,
+    input::{self, open_failure},
     resolve,
 };
 use crate::{
     confine,
+    stream::Address,
     tui::Theme,
     watch::{self, Feed, LiveTrace, Player, WatchError},
 };
@@ -28,11 +30,16 @@ pub(super) fn watch(args: args::Screen, arguments: &[OsString]) -> Result<Exit, 
     }
     let theme = Theme { color: resolve::style(args.look.color).color };
     let panics = args.panics;
+    input::stream_options(&args.since, args.from.as_slice())?;
     let feed = match args.file.clone() {
+        Some(file) if Address::is_meant(&file) => {
+            return Err(Failure::usage("`watch` follows a stream by `--from`", "use `watch --from nats://…`"));
+        }
         Some(file) => {
             resolve::to_files(std::slice::from_ref(&file), &[]);
             recording(&file, args)?
         }
+        None if args.from.is_some() => Feed::Live(follow::watch(args)?),
         None => {
             confine::prepare();
             let live = resolve::screen(args, arguments)?;
@@ -62,6 +69,7 @@ fn failure(error: &WatchError) -> Failure {
     match error {
         WatchError::Terminal(error) => terminal(error),
         WatchError::Live(error) => live_failure(error),
+        WatchError::Follow(error) => follow::failure(error),
         WatchError::Recording(error) => Failure::new(
             Exit::BadInput,
             format!("cannot reread the recording: {}", named(Path::new(error))),

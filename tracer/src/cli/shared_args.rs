@@ -97,7 +97,7 @@ pub(super) struct Nats {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Message stream")]
 pub(super) struct Since {
-    /// Read the stream from this long ago up to now (default: `10m`). Sessions that were open then are included, whatever
+    /// Read the stream from this long ago on (default: `10m`). Sessions that were open then are included, whatever
     /// their age.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(super) since: Option<Duration>,

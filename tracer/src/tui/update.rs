@@ -15,6 +15,7 @@ use super::{
 use crate::{
     explain,
     model::{BootTime, Report, SessionId, Span},
+    sink::Header,
 };
 
 /// Longest filter in characters.
@@ -35,6 +36,8 @@ pub enum Msg {
     Report(Box<Report>),
     /// Time since the last tick.
     Tick(Span),
+    /// The hosts have changed.
+    Header(Box<Header>),
     /// New note for the title; empty to remove it.
     Note(String),
     /// The moment of a recording that reports are about from now on, chosen by the caller.
@@ -76,6 +79,10 @@ impl State {
                 let clock = self.clock.as_mut().filter(|clock| clock.playing)?;
                 clock.pass(span);
                 Some(Effect::Seek(clock.at))
+            }
+            Msg::Header(header) => {
+                self.header = *header;
+                None
             }
             Msg::Note(note) => {
                 self.note = note;

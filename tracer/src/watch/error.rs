@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::live::LiveError;
+use crate::{follow::FollowError, live::LiveError};
 
 /// Reason for an early end of the screen.
 #[derive(Debug)]
@@ -11,6 +11,8 @@ pub enum WatchError {
     Terminal(io::Error),
     /// The trace could not start, or failed.
     Live(LiveError),
+    /// The stream of a cluster cannot be followed.
+    Follow(FollowError),
     /// The recording cannot be read again.
     Recording(String),
     /// The tracer's thread panicked.

@@ -14,9 +14,11 @@ use std::{
 use super::error::WatchError;
 use crate::{
     engine::{Flow, Status},
-    live::{self, Live, LiveError, Watcher},
+    follow::{self, Follow, Health},
+    live::{self, Live, Watcher},
     model::{Change, Finding, Report, Session},
     sink::{Header, Sink},
+    stream::Subscription,
 };
 
 /// Interval of reports from the trace. Also the longest delay of quitting.
@@ -31,6 +33,10 @@ struct Latest {
     /// Closed sessions, newest last.
     closed: VecDeque<Session>,
     header: Header,
+    /// Set if the header has changed since the last look.
+    is_header_new: bool,
+    /// Note on the hosts, if it has changed since the last look.
+    note: Option<String>,
     begun: bool,
     ended: bool,
 }
@@ -46,6 +52,15 @@ impl Shared {
         self.latest.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Receives reports, until the screen has ended.
+    fn receiver(&self) -> Box<dyn FnMut(Status) -> Flow + Send> {
+        let shared = self.clone();
+        Box::new(move |status| {
+            shared.update(|latest| latest.status = Some(status));
+            if shared.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
+        })
+    }
+
     fn update(&self, change: impl FnOnce(&mut Latest)) {
         change(&mut self.latest());
         self.latest.1.notify_all();
@@ -55,7 +70,7 @@ impl Shared {
 /// A running trace and its newest state.
 pub struct LiveTrace {
     shared: Shared,
-    trace: JoinHandle<Result<(), LiveError>>,
+    trace: JoinHandle<Result<(), WatchError>>,
 }
 
 /// Marks the trace as ended when dropped, so that a panic of its thread is noticed.
@@ -75,18 +90,46 @@ impl LiveTrace {
     pub fn start(mut live: Live) -> io::Result<Self> {
         let shared = Shared::default();
         live.setup.sinks = vec![Box::new(ClosedSink(shared.clone()))];
-        let for_trace = shared.clone();
-        let receive = move |status: Status| {
-            for_trace.update(|latest| latest.status = Some(status));
-            if for_trace.stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
-        };
-        live.watcher = Some(Watcher { every: EVERY, report: Box::new(receive) });
+        live.watcher = Some(Watcher { every: EVERY, report: shared.receiver() });
+        Self::spawn(shared, move || live::live(live).map(drop).map_err(WatchError::Live))
+    }
+
+    /// Follows a cluster. `note` gives the state of its hosts in words.
+    ///
+    /// # Errors
+    /// When the thread cannot be created.
+    pub fn follow(
+        subscription: Subscription,
+        mut options: follow::Options,
+        note: impl Fn(&Health) -> String + Send + 'static,
+    ) -> io::Result<Self> {
+        let shared = Shared::default();
+        options.setup.sinks = vec![Box::new(ClosedSink(shared.clone()))];
+        options.watcher = Some((EVERY, shared.receiver()));
+        let stop = Arc::clone(&shared.stop);
+        options.is_stopped = Box::new(move || stop.load(Ordering::Relaxed));
+        let for_note = shared.clone();
+        options.health = Box::new(move |health| for_note.update(|latest| latest.note = Some(note(health))));
+        // The screen need not wait for the first host.
+        shared.update(|latest| latest.begun = true);
+        Self::spawn(shared, move || Follow::new(subscription, options).run().map(drop).map_err(WatchError::Follow))
+    }
+
+    fn spawn(shared: Shared, work: impl FnOnce() -> Result<(), WatchError> + Send + 'static) -> io::Result<Self> {
         let guard = EndGuard(shared.clone());
         let trace = thread::Builder::new().name("trace".to_owned()).spawn(move || {
             let _guard = guard;
-            live::live(live).map(drop)
+            work()
         })?;
         Ok(Self { shared, trace })
+    }
+
+    /// Header, if it has changed since the last call, and the note on the hosts likewise.
+    #[must_use]
+    pub fn take_news(&self) -> (Option<Header>, Option<String>) {
+        let mut latest = self.shared.latest();
+        let header = std::mem::take(&mut latest.is_header_new).then(|| latest.header.clone());
+        (header, latest.note.take())
     }
 
     /// Waits until the trace is attached; false if it ended before.
@@ -128,7 +171,7 @@ impl LiveTrace {
     pub fn end(self) -> Result<(), WatchError> {
         self.shared.stop.store(true, Ordering::Relaxed);
         match self.trace.join() {
-            Ok(outcome) => outcome.map_err(WatchError::Live),
+            Ok(outcome) => outcome,
             Err(_panic) => Err(WatchError::Panic),
         }
     }
@@ -141,6 +184,7 @@ impl Sink for ClosedSink {
     fn host(&mut self, header: &Header) -> io::Result<()> {
         self.0.update(|latest| {
             latest.header = header.clone();
+            latest.is_header_new = true;
             latest.begun = true;
         });
         Ok(())

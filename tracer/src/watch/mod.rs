@@ -138,7 +138,10 @@ impl Feed {
     fn messages(&mut self) -> Result<Vec<Msg>, WatchError> {
         match self {
             Self::Live(trace) => {
-                Ok(trace.take_report().map(|report| Msg::Report(Box::new(report))).into_iter().collect())
+                let (header, note) = trace.take_news();
+                let header = header.map(|header| Msg::Header(Box::new(header)));
+                let report = trace.take_report().map(|report| Msg::Report(Box::new(report)));
+                Ok([header, note.map(Msg::Note), report].into_iter().flatten().collect())
             }
             Self::Recording(player) => {
                 let Some(report) = player.play(BUDGET).map_err(WatchError::Recording)? else { return Ok(Vec::new()) };
