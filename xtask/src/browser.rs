@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 
 use crate::apt;
 use crate::progress::Progress;
-use crate::repo::{TEST_PROFILE, cargo, root, target};
+use crate::repo::{root, target, test_cargo};
 use crate::tools::{command, find, run};
 
 /// Directory of the scripts and their package lists, in the repository.
@@ -42,21 +42,7 @@ pub(crate) fn node(progress: &Progress) -> Result<Command> {
         fs::write(&stamp, &lock)?;
     }
 
-    run(command(cargo())
-        .args(["build", "--quiet", "--locked", "--profile", TEST_PROFILE, "--package", "execpath"])
-        .current_dir(root()))?;
-    let example = [
-        "build",
-        "--quiet",
-        "--locked",
-        "--profile",
-        TEST_PROFILE,
-        "--package",
-        "execpath-tests",
-        "--example",
-        "crowd",
-    ];
-    run(command(cargo()).args(example).current_dir(root()))?;
+    run(test_cargo("build").args(["--bin", "execpath", "--example", "crowd"]))?;
     let built = |name: &str| -> PathBuf { target().join("debug").join(name) };
     let mut node = command("node");
     node.current_dir(&folder)

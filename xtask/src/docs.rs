@@ -1,10 +1,8 @@
 //! `cargo xtask docs`: pages generated from the tracer's own texts.
 
-use std::process::Command;
-
 use anyhow::{Context as _, Result, ensure};
 
-use crate::repo::{TEST_PROFILE, cargo, root};
+use crate::repo::test_cargo;
 
 /// Write docs/faults from the rules of the diagnosis, docs/glossary.md from the words of explanations, docs/metrics.md from the
 /// table of metrics, and docs/otlp.md from that of attributes.
@@ -18,21 +16,9 @@ pub(crate) struct Docs {
 impl Docs {
     pub(crate) fn run(self) -> Result<()> {
         for pages in ["fault_pages", "glossary", "metrics_page", "otlp_page"] {
-            let mut make = Command::new(cargo());
             // The texts belong to the tracer, and xtask must build before the tracer does.
-            make.args([
-                "run",
-                "--quiet",
-                "--locked",
-                "--profile",
-                TEST_PROFILE,
-                "--package",
-                "execpath-tests",
-                "--example",
-                pages,
-                "--",
-            ]);
-            make.args(self.check.then_some("--check")).current_dir(root());
+            let mut make = test_cargo("run");
+            make.args(["--example", pages, "--"]).args(self.check.then_some("--check"));
             ensure!(make.status().context("cannot start cargo")?.success(), "the command above failed");
         }
         Ok(())

@@ -1,11 +1,10 @@
 //! `cargo xtask fixtures`: recordings made from logs of real clusters.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::repo::{TEST_PROFILE, cargo, root};
+use crate::repo::test_cargo;
 
 /// Make recordings from logs of real clusters.
 #[derive(clap::Args)]
@@ -21,21 +20,9 @@ pub(crate) struct Fixtures {
 impl Fixtures {
     pub(crate) fn run(self) -> Result<()> {
         let folder = std::path::absolute(self.folder)?;
-        let mut make = Command::new(cargo());
         // Recordings belong to the tracer, and xtask must build before the tracer does.
-        make.args([
-            "run",
-            "--quiet",
-            "--profile",
-            TEST_PROFILE,
-            "--package",
-            "execpath-tests",
-            "--example",
-            "fixtures",
-            "--",
-        ])
-        .arg(folder);
-        make.args(self.check.then_some("--check")).current_dir(root());
+        let mut make = test_cargo("run");
+        make.args(["--example", "fixtures", "--"]).arg(folder).args(self.check.then_some("--check"));
         ensure!(make.status().context("cannot start cargo")?.success(), "the command above failed");
         Ok(())
     }

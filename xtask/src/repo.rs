@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
@@ -27,6 +28,14 @@ pub(crate) const TEST_PROFILE: &str = "test";
 /// The cargo that runs this program.
 pub(crate) fn cargo() -> PathBuf {
     env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from)
+}
+
+/// A subcommand of cargo for a program that tests run. Select the program by `--bin` or `--example`: `--package` would compile its
+/// dependencies once more, for the features of that package alone.
+pub(crate) fn test_cargo(subcommand: &str) -> Command {
+    let mut cargo = command(cargo());
+    cargo.current_dir(root()).args([subcommand, "--quiet", "--locked", "--profile", TEST_PROFILE]);
+    cargo
 }
 
 /// Files that git tracks or would add, relative to the root, sorted.

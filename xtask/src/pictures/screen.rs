@@ -2,16 +2,15 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anstyle_svg::{Term, WIN10_CONSOLE};
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 
 use crate::apt;
 use crate::progress::Progress;
-use crate::repo::{TEST_PROFILE, cargo, root, target};
+use crate::repo::{root, target, test_cargo};
 use crate::tools::{find, run};
 
 const RECORDING: &str = "docs/pictures/watch.jsonl.zst";
@@ -36,15 +35,7 @@ pub(super) fn take() -> Result<()> {
     if find("tmux").is_none() {
         apt::install(&["tmux"], &Progress::new())?;
     }
-    let mut build = Command::new(cargo());
-    ensure!(
-        build
-            .args(["build", "--profile", TEST_PROFILE, "--package", "execpath"])
-            .current_dir(root())
-            .status()?
-            .success(),
-        "execpath does not build"
-    );
+    run(test_cargo("build").args(["--bin", "execpath"]))?;
     let folder = tempfile::tempdir()?;
     let terminal = Terminal { socket: &folder.path().join("tmux") };
     let binary = target().join("debug/execpath");
