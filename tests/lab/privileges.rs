@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     env::{on, wait_until},
-    kubectl::{Exec, Kubectl, mark},
+    kubectl::{Exec, Kubectl, Mode, mark},
     reported::ReportedSession,
     tracer::Tracer,
 };
@@ -97,12 +97,12 @@ fn as_user(shared: &Shared) -> Command {
     command
 }
 
-/// Sessions that stay open during the test.
+/// Sessions that stay open until their input ends.
 fn opened() -> (Vec<String>, Vec<Kubectl>) {
     let places = [("web", "web"), ("web", "side"), ("own-net", "own-net")];
     let open = places.map(|(pod, container)| {
         let mark = mark();
-        let kubectl = Exec { pod, container, ..Exec::sh(&format!(": {mark}; sleep 3600")) }.start();
+        let kubectl = Exec { pod, container, mode: Mode::Stdin, ..Exec::sh(&format!(": {mark}; cat")) }.start();
         (mark, kubectl)
     });
     let (marks, kubectls): (Vec<String>, Vec<Kubectl>) = open.into_iter().unzip();
@@ -117,7 +117,7 @@ fn opened() -> (Vec<String>, Vec<Kubectl>) {
 #[test]
 fn user_with_four_capabilities_lists_as_root() {
     let shared = Shared::new();
-    let (marks, _kubectls) = opened();
+    let (marks, kubectls) = opened();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -137,6 +137,10 @@ fn user_with_four_capabilities_lists_as_root() {
             std::panic::resume_unwind(failed);
         }
     });
+    for mut kubectl in kubectls {
+        kubectl.close_stdin();
+        assert!(kubectl.end().status.success());
+    }
 }
 
 /// A tracer with fewer rights, interrupted on drop.
