@@ -61,7 +61,7 @@ impl From<ReadError> for FollowError {
     }
 }
 
-/// What to follow, and whom to tell.
+/// The sessions to show, and the receivers of the output and of the hosts' state.
 pub struct Options {
     /// What to show, and where.
     pub setup: Setup,

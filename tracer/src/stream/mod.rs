@@ -6,6 +6,7 @@
 
 mod address;
 mod assembly;
+mod consumer;
 mod credentials;
 mod joined;
 mod publisher;
@@ -15,8 +16,9 @@ mod subscription;
 pub use self::{
     address::{Address, token_of, without_token},
     assembly::{Assembly, HostRecording, Message, Step, Tail, Tally},
+    consumer::ReadError,
     credentials::{Credentials, Files},
     publisher::{PublishError, Publisher, Run},
-    reader::{Fetched, ReadError, fetch},
+    reader::{Fetched, fetch},
     subscription::{Delivered, Incoming, Subscription},
 };

@@ -2,36 +2,21 @@
 #![expect(clippy::disallowed_methods, reason = "edge: the time to read from is relative to now")]
 
 use std::{
-    fmt,
     sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
     thread,
     time::{Duration, SystemTime},
 };
 
-use async_nats::{
-    datetime,
-    header::NATS_MESSAGE_ID,
-    jetstream::{
-        self,
-        consumer::{AckPolicy, DeliverPolicy, pull},
-        stream::Stream,
-    },
-};
+use async_nats::jetstream::{self, consumer::DeliverPolicy};
 use futures_util::StreamExt;
 use tokio::time::{sleep, timeout};
 
 use super::{
     address::Address,
-    credentials::{self, CONNECT_WITHIN, Credentials},
+    consumer::{self, BATCH, ReadError, WAITED},
+    credentials::Credentials,
     publisher::PART_EVERY,
-    reader::ReadError,
 };
-
-/// Messages of one request.
-const BATCH: usize = 500;
-
-/// Longest time that a request waits for messages.
-const WAITED: Duration = Duration::from_secs(5);
 
 /// Time beyond [`WAITED`] after which a request counts as lost.
 const LOST_AFTER: Duration = Duration::from_secs(2);
@@ -84,9 +69,7 @@ impl Subscription {
     /// # Errors
     /// The server is not reached, or has no stream for this cluster.
     pub fn start(address: &Address, credentials: &Credentials, since: Duration) -> Result<Self, ReadError> {
-        let server = credentials::resolve(address).map_err(|error| ReadError::Connect(error.to_string()))?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| ReadError::Failed(error.to_string()))?;
+        let (server, runtime) = consumer::prepare(address)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let from_ns = now.saturating_sub(since + PART_EVERY).as_nanos();
         let (send, news) = mpsc::sync_channel(CAPACITY);
@@ -94,14 +77,14 @@ impl Subscription {
         let (started, outcome) = mpsc::sync_channel(1);
         let work = move || {
             runtime.block_on(async {
-                let context = match connect(&address, &credentials, &server).await {
-                    Ok(context) => context,
+                let context = match consumer::connect(&address, &credentials, &server).await {
+                    Ok((context, _stream)) => context,
                     Err(error) => return drop(started.send(Err(error))),
                 };
                 let _gone = started.send(Ok(()));
                 let mut follower = Follower { address, context, news: send, from_ns, position: 0, is_current: false };
                 while let Err(why) = follower.read().await {
-                    if follower.news.send(Incoming::Trouble(why)).is_err() {
+                    if follower.news.send(Incoming::Trouble(why.to_string())).is_err() {
                         return;
                     }
                     sleep(PAUSE).await;
@@ -109,7 +92,7 @@ impl Subscription {
             });
         };
         let spawned = thread::Builder::new().name("subscribe".to_owned()).spawn(work);
-        spawned.map_err(|error| ReadError::Failed(error.to_string()))?;
+        spawned.map_err(ReadError::failed)?;
         outcome.recv().map_err(|_gone| ReadError::Failed("the subscription ended".to_owned()))??;
         Ok(Self { news })
     }
@@ -127,19 +110,6 @@ impl Subscription {
     }
 }
 
-async fn connect(address: &Address, credentials: &Credentials, server: &str) -> Result<jetstream::Context, ReadError> {
-    let inbox = format!("_INBOX.execpath-reader.{}", address.cluster);
-    let connecting = credentials.options("execpath reader", &inbox).connect(server);
-    let client = timeout(CONNECT_WITHIN, connecting).await;
-    let client = client.map_err(|_elapsed| ReadError::Connect("no answer within 5 s".to_owned()))?;
-    let client = client.map_err(|error| ReadError::Connect(error.to_string()))?;
-    let mut context = jetstream::new(client);
-    context.set_timeout(WAITED);
-    let stream = context.get_stream(address.stream()).await;
-    stream.map(drop).map_err(|error| ReadError::NoStream(error.to_string()))?;
-    Ok(context)
-}
-
 /// Work of the thread.
 struct Follower {
     address: Address,
@@ -155,33 +125,38 @@ struct Follower {
 
 impl Follower {
     /// Reads messages until the receiver is gone.
-    async fn read(&mut self) -> Result<(), String> {
-        fn failed(error: impl fmt::Display) -> String {
-            error.to_string()
+    async fn read(&mut self) -> Result<(), ReadError> {
+        let stream = self.context.get_stream(self.address.stream()).await.map_err(ReadError::failed)?;
+        // A stream that was created anew counts from 1.
+        if stream.cached_info().state.last_sequence < self.position {
+            self.position = 0;
         }
-        let stream = self.context.get_stream(self.address.stream()).await.map_err(failed)?;
-        let consumer = self.consumer(&stream).await?;
+        let from = if self.position == 0 {
+            consumer::stored_since(self.from_ns)?
+        } else {
+            DeliverPolicy::ByStartSequence { start_sequence: self.position + 1 }
+        };
+        let consumer = consumer::consume(&self.address, &stream, from, KEPT_FOR).await?;
         if consumer.cached_info().num_pending == 0 && !self.current() {
             return Ok(());
         }
         loop {
             let request = consumer.batch().max_messages(BATCH).expires(WAITED);
-            let mut batch = request.messages().await.map_err(failed)?;
+            let mut batch = request.messages().await.map_err(ReadError::failed)?;
             loop {
                 let message = timeout(WAITED + LOST_AFTER, batch.next()).await;
-                let message = message.map_err(|_elapsed| "the server does not answer".to_owned())?;
+                let message = message.map_err(|_elapsed| ReadError::failed("the server does not answer"))?;
                 let Some(message) = message else { break };
-                let message = message.map_err(failed)?;
-                let info = message.info().map_err(failed)?;
+                let message = message.map_err(ReadError::failed)?;
+                let info = message.info().map_err(ReadError::failed)?;
                 self.position = info.stream_sequence;
                 let is_last = info.pending == 0;
-                if let Some(host) = self.address.host_of(&message.subject) {
-                    let id = message.headers.as_ref().and_then(|headers| headers.get(NATS_MESSAGE_ID));
+                if let Some(message) = consumer::of_host(&self.address, &message, &info) {
                     let delivered = Delivered {
-                        host: host.to_owned(),
-                        id: id.map_or("", |id| id.as_str()).to_owned(),
-                        position: info.stream_sequence,
-                        stored_ns: u64::try_from(info.published.unix_timestamp_nanos()).unwrap_or_default(),
+                        host: message.host.to_owned(),
+                        id: message.id.to_owned(),
+                        position: message.position,
+                        stored_ns: message.stored_ns,
                         payload: message.payload.to_vec(),
                     };
                     if self.news.send(Incoming::Message(delivered)).is_err() {
@@ -198,28 +173,5 @@ impl Follower {
     /// Reports once that the stream has no more messages. Returns false if the receiver is gone.
     fn current(&mut self) -> bool {
         std::mem::replace(&mut self.is_current, true) || self.news.send(Incoming::Current).is_ok()
-    }
-
-    /// A consumer from the last message on.
-    async fn consumer(&mut self, stream: &Stream) -> Result<jetstream::consumer::Consumer<pull::Config>, String> {
-        // A stream that was created anew counts from 1.
-        if stream.cached_info().state.last_sequence < self.position {
-            self.position = 0;
-        }
-        let deliver_policy = if self.position == 0 {
-            let from = datetime::from_nanos(i128::try_from(self.from_ns).unwrap_or_default());
-            DeliverPolicy::ByStartTime { start_time: from.map_err(|error| error.to_string())? }
-        } else {
-            DeliverPolicy::ByStartSequence { start_sequence: self.position + 1 }
-        };
-        let config = pull::Config {
-            deliver_policy,
-            ack_policy: AckPolicy::None,
-            filter_subject: self.address.subjects(),
-            inactive_threshold: KEPT_FOR,
-            memory_storage: true,
-            ..pull::Config::default()
-        };
-        stream.create_consumer(config).await.map_err(|error| error.to_string())
     }
 }
