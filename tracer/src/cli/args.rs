@@ -8,6 +8,7 @@ pub(super) use super::shared_args::{Audit, HostFiles, Kernel, Places, Privacy, S
 use super::{
     agent_args::{Agent, Export},
     examples::EXAMPLES,
+    shared_args::OF_THIS_HOST,
     values::{Moment, Server, duration, interval, measure, moment, speed},
 };
 use crate::{
@@ -89,23 +90,8 @@ pub(super) struct Trace {
     #[arg(
         long,
         value_name = "nats://…",
-        conflicts_with_all = [
-            "record",
-            "measure",
-            "metrics",
-            "otlp",
-            "ring_bytes",
-            "netns",
-            "apiserver_port",
-            "kubelet_port",
-            "runtime_socket",
-            "no_memory",
-            "audit_log",
-            "host_root",
-            "proc",
-            "sys",
-            "btf",
-        ]
+        conflicts_with_all = ["record", "metrics", "otlp", "ring_bytes"],
+        conflicts_with_all = OF_THIS_HOST
     )]
     pub(super) from: Option<PathBuf>,
     /// Record observations to this file, for `replay`; a name ending in `.zst` compresses. Never overwrites.
@@ -266,20 +252,8 @@ pub(super) struct Screen {
     #[arg(
         long,
         value_name = "nats://…",
-        conflicts_with_all = [
-            "file",
-            "measure",
-            "netns",
-            "apiserver_port",
-            "kubelet_port",
-            "runtime_socket",
-            "no_memory",
-            "audit_log",
-            "host_root",
-            "proc",
-            "sys",
-            "btf",
-        ]
+        conflicts_with = "file",
+        conflicts_with_all = OF_THIS_HOST
     )]
     pub(super) from: Option<PathBuf>,
     /// Sample open sessions at this interval (2s–30s); traffic is shown by these samples.

@@ -8,6 +8,21 @@ use regex::bytes::Regex;
 use super::values::{duration, regex};
 use crate::plan::Road;
 
+/// Arguments of `trace` and `watch` that concern this host only. They conflict with a stream.
+pub(super) const OF_THIS_HOST: [&str; 11] = [
+    "measure",
+    "netns",
+    "apiserver_port",
+    "kubelet_port",
+    "runtime_socket",
+    "no_memory",
+    "audit_log",
+    "host_root",
+    "proc",
+    "sys",
+    "btf",
+];
+
 /// The tracer's way into the kernel.
 #[derive(Debug, Args)]
 pub(super) struct Kernel {
