@@ -47,6 +47,7 @@ pub struct AuditLog {
     too_long: bool,
     /// Lines about sessions that were left out since the last report.
     skipped: u64,
+    /// Converts the log's times. `None` until [`AuditLog::begin`].
     anchor: Option<ClockAnchor>,
     /// Matches lines about sessions.
     relevant: Regex,
@@ -117,9 +118,11 @@ impl AuditLog {
         Ok(facts)
     }
 
-    /// Reads the lines that were added since the last call. Empty if the log can no longer be read.
+    /// Reads the lines that were added since the last call. Empty if the log can no longer be read, and before
+    /// [`AuditLog::begin`]: that alone marks the requests that may belong to older sessions.
     pub fn poll(&mut self, anchor: ClockAnchor) -> Vec<Fact> {
-        if self.anchor.is_none_or(|known| known.boot_to_utc_ns.abs_diff(anchor.boot_to_utc_ns) > STEP_NS) {
+        let Some(known) = self.anchor else { return Vec::new() };
+        if known.boot_to_utc_ns.abs_diff(anchor.boot_to_utc_ns) > STEP_NS {
             self.anchor = Some(anchor);
         }
         let mut events = Vec::new();

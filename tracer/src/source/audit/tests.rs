@@ -90,6 +90,15 @@ fn what_is_over_before_the_start_is_left_out_and_a_part_of_a_line_waits() {
 }
 
 #[test]
+fn lines_from_before_the_start_are_read_by_the_start_alone() {
+    let mut log = Log::with((line("open", "alice", "ResponseStarted", 50) + &other()).as_bytes());
+    // A start under load takes in records before the log, and polls between them.
+    assert_eq!(log.poll(), [""; 0]);
+    assert_eq!(log.begin(), ["open alice", "AuditFollowed"]);
+    assert_eq!(log.poll(), [""; 0]);
+}
+
+#[test]
 fn a_log_that_is_renamed_is_read_to_its_end_and_the_new_one_from_its_start() {
     let mut log = Log::with(b"");
     assert_eq!(log.begin(), ["AuditFollowed"]);
