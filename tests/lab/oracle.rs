@@ -44,6 +44,13 @@ struct Process {
     arguments: String,
 }
 
+impl Process {
+    fn is_runc(&self) -> bool {
+        let program = self.arguments.split(' ').next().unwrap_or_default();
+        Path::new(program).file_name().is_some_and(|name| name == "runc")
+    }
+}
+
 /// A container, as the API server reports it.
 #[derive(Debug)]
 pub(crate) struct Container {
@@ -85,7 +92,7 @@ impl Oracle {
         let process = self.pid_of(&exec.command)?;
         assert_eq!(session.pid("process"), Some(process), "{session:?}");
         let shim = session.pid("shim").expect("a shim");
-        assert_eq!(self.processes[&process].parent, shim, "the process is a child of the shim");
+        assert_eq!(self.starter_of(process), shim, "the shim starts the process");
         assert!(self.processes[&shim].arguments.contains("containerd-shim"), "{:?}", self.processes[&shim]);
 
         let container = container(exec.pod, exec.container);
@@ -109,6 +116,13 @@ impl Oracle {
             self.has(&leg);
         }
         Some(())
+    }
+
+    /// The parent of a process. While its runc still runs, the parent of runc: only then does the kernel hand the
+    /// process over to the shim.
+    fn starter_of(&self, process: u32) -> u32 {
+        let parent = self.processes[&process].parent;
+        self.processes.get(&parent).filter(|above| above.is_runc()).map_or(parent, |runc| runc.parent)
     }
 
     fn has(&self, leg: &Leg) {
