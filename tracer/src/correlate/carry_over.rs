@@ -19,7 +19,7 @@ use crate::model::{
 };
 
 /// Observations to carry over, out of all of a file in order of arrival. Of the measurements, only those of the last
-/// two rounds are selection. Beyond [`MAX_CARRIED_OVER`], the oldest are replaced by a loss.
+/// two rounds are selected. Beyond [`MAX_CARRIED_OVER`], the oldest are replaced by a loss.
 pub(super) fn still_matter(state: &State, settled: BootTime, observations: Vec<Observation>) -> Vec<Observation> {
     let selection = Selection::new(state, settled, &observations);
     let mut observations: Vec<Observation> = observations.into_iter().filter(|seen| selection.matters(seen)).collect();
@@ -36,11 +36,11 @@ struct Selection<'a> {
     state: &'a State,
     /// Observations from this time on were not applied yet.
     settled: BootTime,
-    /// Processes that forked a process that is selection.
+    /// Processes that forked a selected process.
     above: BTreeSet<TaskKey>,
-    /// Sockets on whose behalf a socket that is kept was connected.
+    /// Sockets on whose behalf a selected socket was connected.
     inbound: BTreeSet<SocketId>,
-    /// Addresses of sockets that are kept: answers to queries name sockets by address.
+    /// Addresses of selected sockets: answers to queries name sockets by address.
     tuples: BTreeSet<Tuple>,
     /// Names of each container, with the times of the reports that added a name.
     containers: BTreeMap<String, (ContainerInfo, BTreeSet<BootTime>)>,
@@ -187,7 +187,7 @@ impl<'a> Selection<'a> {
         }
     }
 
-    /// True if a process is selection. The kubectl of a closed session is not: the next file would show it as unserved.
+    /// True if a process is selected. The kubectl of a closed session is not: the next file would show it as unserved.
     /// Nor is a process that a closed exec left running: it would look like a command of its own.
     fn task(&self, task: TaskKey) -> bool {
         let state = self.state;
@@ -227,7 +227,7 @@ impl<'a> Selection<'a> {
         })
     }
 
-    /// True for a FIFO of an exec that is selection.
+    /// True for a FIFO of a selected exec.
     fn fifo(&self, seen: &Observation, path: &RawText) -> bool {
         let Some(fifo) = path.as_str().and_then(parse_fifo_path) else { return false };
         let id = self.state.anchors.newest(host_of(seen), &fifo.container, &fifo.exec);

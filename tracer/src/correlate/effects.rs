@@ -93,7 +93,7 @@ impl Effects {
     }
 
     /// Ends the provisional session of `provisional`, which is part of the session of `into`. The anchor is gone at
-    /// once; its session is closed when the step ends.
+    /// once; its session is closed after the current handler.
     pub(super) fn merge(&mut self, state: &mut State, at: BootTime, provisional: &AnchorId, into: &AnchorId) {
         state.anchors.forget(provisional);
         let touched = state.audits.forget(provisional);

@@ -24,8 +24,8 @@ pub(super) const MAX_CANDIDATES: usize = 64;
 pub(super) const STEP: Span = Span::from_millis(1);
 
 /// Longest time from the accept of a stream to the creation of its exec's FIFOs. A runtime gives up on a client that
-/// opens no streams within 30 s (k8s.io/streaming: DefaultStreamCreationTimeout). A later claim comes from a `g` that
-/// served another goroutine.
+/// opens no streams within 30 s (k8s.io/streaming: DefaultStreamCreationTimeout). A later claim comes from a `g`
+/// that belonged to another goroutine then.
 pub(super) const STREAM_WITHIN: Span = Span::from_secs(31);
 
 /// Time for the process to end after the first leg of its session closed. Then the session is closed, with its
@@ -83,8 +83,8 @@ pub(super) const UNIX_KEPT: Span = Span::from_secs(60);
 /// timeoutSeconds).
 pub(super) const PROBE_WITHIN: Span = Span::from_secs(1);
 
-/// Run time beyond which a command is hardly a probe. The default limit of a probe is one second (core/v1:
-/// timeoutSeconds).
+/// Run time beyond which a command is hardly a probe: ten times the default limit of a probe (core/v1:
+/// timeoutSeconds), because users raise the limit of slow probes.
 pub(super) const LONG_PROBE: Span = Span::from_secs(10);
 
 /// Longest time from the request to stop a container to the end of its processes: a pod's grace period, of 30 seconds by
@@ -203,7 +203,7 @@ pub(super) const MAX_CARRIED_OVER: usize = 500_000;
 /// Sockets on which one process listens, as far as they belong to the path. dockerd has two, containerd has three.
 pub(super) const MAX_LISTENERS: usize = 16;
 
-/// Longest normal start: the time from the first observation to the first tick. A longer start is reported as the
+/// Longest normal start, from the first observation to the newest record before the first tick. A longer start is reported as the
 /// loss `late-start`, because daemons may have worked before the tracer attached to them.
 pub(super) const START_WITHIN: Span = Span::from_secs(2);
 

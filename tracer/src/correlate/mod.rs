@@ -1,4 +1,4 @@
-//! Turns observations into findings. Start reading at [`Correlator`].
+//! Turns observations into findings. Start reading at [`Correlator`], which drives the other modules.
 //!
 //! * `reorder` puts observations into the order of their times.
 //! * `intake` applies one observation: a handler changes the `state` and notes the `effects`.

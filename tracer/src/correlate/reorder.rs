@@ -84,7 +84,7 @@ impl ReorderBuffer {
         self.newest = self.newest.max(now);
     }
 
-    /// Time up to which observations are released: the clock less [`REORDER_WITHIN`]. Earlier arrivals are late.
+    /// Time up to which observations are released: the clock less [`REORDER_WITHIN`].
     pub(super) fn settled(&self) -> BootTime {
         self.newest.minus(REORDER_WITHIN)
     }

@@ -52,7 +52,8 @@ impl Sessions {
     }
 
     /// Carries out two effects: invalidates sessions that depend on a changed object, and closes merged provisional
-    /// sessions. Called after each handler, before the next observation.
+    /// sessions. [`Correlator`](super::Correlator) calls it after each
+    /// handler, before the next observation.
     pub(super) fn absorb(&mut self, state: &mut State, effects: &mut Effects) {
         if effects.invalidate_dependents(state) {
             effects.invalidate_all(self.open.keys().cloned());
@@ -62,7 +63,7 @@ impl Sessions {
         }
     }
 
-    /// Rebuilds every invalidated session, in the order of anchor ids. The driver calls it once per time step. A rebuild
+    /// Rebuilds every invalidated session, in the order of anchor ids. [`Correlator`](super::Correlator) calls it once per time step. A rebuild
     /// may invalidate further sessions; they are rebuilt in the same call.
     pub(super) fn rebuild_invalidated(&mut self, state: &mut State, effects: &mut Effects) {
         self.absorb(state, effects);
@@ -95,9 +96,9 @@ impl Sessions {
 
     /// Builds the session of an anchor anew and emits the difference from its last version.
     ///
-    /// An anchor is the fact that a session grows from: an exec of a runtime, a stream, a connection to a kubelet (leg),
-    /// or a kubectl without an answer yet. The last two make provisional sessions, which end once another session
-    /// contains them.
+    /// An anchor is the fact that a session grows from: an exec of a runtime, a container that starts, a stream, a
+    /// connection to a kubelet, or a kubectl without an answer yet. The last three make provisional sessions, which end
+    /// once another session contains them.
     fn rebuild(&mut self, state: &mut State, effects: &mut Effects, id: &AnchorId) {
         // Some anchors must wait before they become a session, for example until an exec's id is final. A timer, or
         // the next fact about the anchor, then leads here again.
@@ -158,7 +159,7 @@ impl Sessions {
         let is_new = old.is_none();
         let is_changed = old.is_some_and(|old| {
             // A newer `last_seen` alone is not a change.
-            // A rung adds a time to what a hop or link already shows: only a failure is news.
+            // A rung of the attempt adds a time to what a hop or link already shows: only a failed rung is a change.
             let last_seen = std::mem::replace(&mut session.last_seen, old.session.last_seen);
             let failed = |attempt: &Option<Box<Attempt>>| attempt.as_ref().and_then(|one| one.failed().copied());
             let has_failed = failed(&session.attempt) != failed(&old.session.attempt);
@@ -309,7 +310,7 @@ fn set_user(
     match state.audits.user_match(id) {
         UserMatch::Unknown => {}
         UserMatch::User(_) | UserMatch::Ambiguous if !via_apiserver => {}
-        // An untimed session fits many requests: no ambiguity is reported.
+        // A session whose start was not observed fits many requests by time alone: that is no finding.
         UserMatch::Ambiguous if !timed => {}
         UserMatch::User(user) => session.client.user = Some(user),
         UserMatch::Ambiguous => session.gaps.push(Gap {

@@ -260,8 +260,8 @@ impl Builder<'_> {
     }
 }
 
-/// Forks from `runc exec` to its last stage, which becomes the command: two stages in C join the namespaces before (runc:
-/// libcontainer/nsenter/nsexec.c). An error of theirs is another one.
+/// Forks from `runc exec` to its last stage, which becomes the command: two stages in C join the namespaces before it (runc:
+/// libcontainer/nsenter/nsexec.c). Their errors do not concern the command.
 const LAST_STAGE: usize = 3;
 
 /// True if the OCI runtime's last stage ended with code 1, its answer to an error of its own, without an execve(2). Another

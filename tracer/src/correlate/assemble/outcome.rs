@@ -142,7 +142,7 @@ impl Builder<'_> {
         if !anchor.preexisting {
             return first_fact;
         }
-        // The begin was not observed. Command, runc and kubectl are as old as the session, to the clock tick. Another
+        // The beginning was not observed. Command, runc and kubectl are as old as the session, to the clock tick. Another
         // kind of client may have run for months.
         let kubectl = client.filter(|hop| is_kubectl(&hop.process) || self.state.kind_by_kubectl(hop).is_some());
         let kubectl = kubectl.map(|hop| hop.task);
@@ -341,10 +341,10 @@ impl Builder<'_> {
                 "exec or probe: undecided, it was starting when the tracer attached, and ended soon after",
             );
         }
-        // 2c. Every stream of the runtime belongs to another exec. Three kinds of processes are no probes all the
-        // same: one whose runc stays in the foreground, as CRI-O does for execs alone; one that takes input or has
-        // lost the reader of its output; and, undecided, one that had run for longer than most probes at its
-        // discovery. Any other exec is a probe.
+        // 2c. Every stream of the runtime belongs to another exec. Two kinds of processes are no probes all the same:
+        // one whose runc stays in the foreground, as in CRI-O for execs alone; and one that takes input or has lost
+        // the reader of its output. One that had run for longer than most probes at its discovery is undecided. Any
+        // other exec is a probe.
         if !exec.stream.may_exist {
             if anchor.is_foreground() || self.is_left_by_its_client(anchor) {
                 return if copies { Kind::Cp } else { Kind::Exec };
@@ -366,7 +366,8 @@ impl Builder<'_> {
                  it",
             );
         }
-        // The next output joins exec and stream, but not in dockerd, which passes output between goroutines.
+        // The gap states what is to come: the next output joins exec and stream, except in dockerd, which passes output
+        // from one goroutine to another.
         let text = if anchor.shim().is_some_and(|shim| self.intermediate_runtime(anchor.runtime(), shim).is_some()) {
             "connection not attributed: dockerd's connections are matched only for sessions traced from their \
              start"

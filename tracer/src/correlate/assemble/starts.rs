@@ -20,7 +20,7 @@ impl Builder<'_> {
     pub(in crate::correlate) fn add_requesters(&mut self, anchor: &Anchor, up: &mut Vec<Node>) {
         let cgroup = anchor.process().and_then(|process| self.state.processes.get(process)?.info.cgroup.as_ref());
         let by_kubelet = cgroup.and_then(|path| path.as_str()).is_some_and(|path| path.contains(KUBEPODS));
-        // dockerd's containerd passes on for dockerd, which comes first.
+        // containerd below dockerd passes on what dockerd asks for: dockerd comes before it on the path.
         let mut passes_on = anchor.as_container().is_some_and(|container| container.is_delegated);
         while let Some(top) = up.last().map(|node| node.task).filter(|_| up.len() <= RUNTIMES) {
             let connected = self.state.daemon_connections.keys().filter(|(_, to)| *to == top).map(|(from, _)| *from);

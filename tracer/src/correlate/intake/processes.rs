@@ -133,7 +133,7 @@ pub(in crate::correlate) fn executed(
                     runc_started(state, effects, at, task, &id, &runc);
                 }
                 (None, Some((stream, actor))) => {
-                    // The runtime gave no id. The process that starts the exec is as unique.
+                    // The runtime gave no id. The process that starts the exec identifies the exec as well.
                     let id = AnchorId::runc(&state.hosts, task);
                     runc_started(state, effects, at, task, &id, &runc);
                     if let Some(exec) = state.anchors.exec_mut(&id) {
@@ -172,7 +172,7 @@ pub(in crate::correlate) fn monitored(
     });
     let Some((above, monitor)) = monitor else { return };
     let Some(runtime) = runtime_above(state, above) else { return };
-    // The process that starts the exec is as unique as an id.
+    // The process that starts the exec identifies the exec as well as an id.
     let id = AnchorId::runc(&state.hosts, task);
     runc_started(state, effects, at, task, &id, runc);
     if let Some(exec) = state.anchors.exec_mut(&id) {

@@ -124,7 +124,8 @@ pub(in crate::correlate) struct Launch {
     pub(in crate::correlate) exit: Option<(BootTime, ExitStatus)>,
     /// Time and error number of the last execve(2) that failed below runc.
     pub(in crate::correlate) exec_failed: Option<(BootTime, u32)>,
-    /// Time and sender of the last signal to the process. A later one does not replace the choice of a victim.
+    /// Time and sender of the last signal to the process. A later one does not replace the kernel's choice of a victim
+    /// when memory is short.
     pub(in crate::correlate) signal: Option<(BootTime, Signal)>,
     /// Exit status of the last process below runc that ended, and its number of forks below runc.
     pub(in crate::correlate) stage_ended: Option<(usize, ExitStatus)>,

@@ -132,7 +132,7 @@ impl State {
         if self.is_scan_pending(anchor) {
             return Readiness::OnFact;
         }
-        // An exec of dockershim's prints, stays or reads; a probe ends soon.
+        // An exec by dockershim writes output, goes on or takes input; a probe ends soon.
         let decided_at = anchor.since.plus(PROBE_WITHIN);
         if now < decided_at && anchor.exit().is_none() && self.may_be_probe_or_exec(anchor) {
             return Readiness::At(decided_at);

@@ -27,7 +27,7 @@ pub(in crate::correlate) struct Losses {
     blinding: LossTimes,
     /// Time of the newest tick.
     ticked: BootTime,
-    /// Of reports that wait in the reorder buffer: the tick before them, by their time.
+    /// For each report of a loss that still waits in the reorder buffer, by its time: the last tick before it.
     tick_before: BTreeMap<BootTime, BootTime>,
 }
 
@@ -88,7 +88,7 @@ impl Losses {
 /// Intervals with losses. A conclusion from the absence of an event in such an interval is in doubt.
 #[derive(Default)]
 pub(in crate::correlate) struct LossTimes {
-    /// Begin of each interval, by its end. Of two intervals, the one that ends earlier begins no later.
+    /// Beginning of each interval, by its end. Of two intervals, the one that ends earlier begins no later.
     intervals: BTreeMap<BootTime, BootTime>,
     /// Up to this time every interval counts as one with a loss: the start was late, or old intervals made room for
     /// newer ones.

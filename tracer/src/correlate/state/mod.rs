@@ -213,7 +213,7 @@ impl State {
     /// connection belongs to the next process upstream.
     pub(in crate::correlate) fn inbound_of(&self, outbound: SocketIdx) -> PairResult {
         let socket = self.sockets.get(outbound);
-        // A connection to dockerd's API is paired by output alone.
+        // A connection to dockerd's API can only be a hijacked one: it is paired by output alone.
         if socket.is_some_and(|socket| socket.unix.is_some()) {
             return self.stream_of_hijacked(outbound);
         }

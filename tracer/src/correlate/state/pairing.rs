@@ -11,8 +11,8 @@
 //! * *both directions*: bytes went from inbound to outbound and back. Each direction has a goroutine that received
 //!   on one socket and sent on the other; the two directions may have different goroutines.
 //! * *creator*: goroutines of one creator touched both sockets and no third one (Go ≥ 1.21). In addition one of
-//!   them touched both sockets, or two of them touched the same socket. Reason: the accepting goroutine starts the
-//!   goroutines of all requests. Without the addition, one goroutine each of two requests would look like a pair
+//!   them touched both sockets, or two of them touched the same socket. The accepting goroutine creates the
+//!   goroutines of all requests: without the addition, one goroutine each of two requests would look like a pair
 //!   until a third socket is touched.
 //! * *memory*: waiting goroutines copy between the two sockets, as read from the program's memory. `exact` if the
 //!   arguments of copies name both sockets in both directions, else `strong`. Memory counts only if no other rule
@@ -197,7 +197,8 @@ impl Pairings {
     /// Returns the inbound socket that belongs to `outbound`, with confidence and evidence.
     ///
     /// `Unknown` if no rule names an inbound socket. `Ambiguous` if rules name different sockets, or if the only
-    /// evidence is a contested or doubtful dial, a shared inbound socket, or one of several creators.
+    /// evidence is a contested or doubtful dial, a shared inbound socket, or a creator whose goroutines
+    /// touched several inbound sockets.
     ///
     /// In a Go program (`is_go`) acts of threads do not count, because the Go scheduler moves goroutines between
     /// threads. This includes acts from before the program was known to be Go.
