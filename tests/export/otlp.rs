@@ -241,7 +241,7 @@ fn counted(receiver: std::net::SocketAddr) -> (Exporter, std::net::SocketAddr) {
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 #[test]
-fn losses_are_exact_while_the_receiver_is_down_and_end_when_it_is_back() {
+fn receiver_outage_counts_losses_exactly_and_ends() {
     let receiver = Receiver::start();
     let address = receiver.address;
     let (exporter, metrics) = counted(address);

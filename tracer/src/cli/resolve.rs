@@ -585,7 +585,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_is_a_name_a_path_or_a_pid() {
+    fn namespace_is_name_path_or_pid() {
         let is = |text: &str| netns(OsStr::new(text));
         assert_eq!(is("worker").unwrap(), NetNs::Name("worker".into()));
         assert_eq!(is("/run/netns/1").unwrap(), NetNs::Path("/run/netns/1".into()));

@@ -26,7 +26,7 @@ fn each_fixture_names_its_fault_and_no_other() {
 }
 
 #[test]
-fn every_fault_has_a_fixture_in_which_it_is_named_and_one_in_which_it_is_not() {
+fn every_fault_has_positive_and_negative_fixture() {
     for fault in FAULTS {
         let fixtures = (fault.fixtures)();
         let named = fixtures.iter().filter(|fixture| fixture.named.contains(&fault.code)).count();
@@ -68,7 +68,7 @@ fn losses_never_name_another_fault() {
 }
 
 #[test]
-fn a_verdict_is_whole() {
+fn verdict_has_all_fields() {
     for fixture in fixtures() {
         for verdict in verdicts(&fixture.report()) {
             let about = fixture.about;
@@ -292,7 +292,7 @@ fn healthy() -> Vec<(&'static str, Fixture)> {
 }
 
 #[test]
-fn a_healthy_session_of_any_kind_names_nothing() {
+fn healthy_sessions_have_no_verdict() {
     for (about, fixture) in healthy() {
         for samples in [&[0, 1][..], &[0], &[1]] {
             let report = fixture.report_of(samples);
@@ -361,7 +361,7 @@ fn no_session_is_well_with_a_daemon_that_has_a_fault() {
 }
 
 #[test]
-fn leftovers_of_ended_sessions_do_not_change_the_health_of_others() {
+fn leftovers_do_not_change_health_of_others() {
     let waiting = FAULTS.iter().filter(|fault| fault.code == "F23").flat_map(|fault| (fault.fixtures)());
     let waiting = waiting.filter(|fixture| fixture.named == ["F23"]).map(|fixture| ("waits for input", fixture));
     for (about, mut fixture) in healthy().into_iter().chain(waiting) {
@@ -374,7 +374,7 @@ fn leftovers_of_ended_sessions_do_not_change_the_health_of_others() {
 }
 
 #[test]
-fn a_session_without_a_process_is_not_well() {
+fn session_without_process_is_not_ok() {
     for kind in [Kind::Exec, Kind::Cp, Kind::Local, Kind::Probe] {
         let mut fixture = as_kind(Fixture::new("the command is not known", &[]), kind);
         fixture.ends_after(4);
@@ -402,7 +402,7 @@ fn every_unknown_health_has_a_reason_and_no_other_has() {
 }
 
 #[test]
-fn what_was_not_measured_is_unknown() {
+fn unmeasured_session_is_unknown() {
     let mut fixture = Fixture::new("nothing measured", &[]);
     fixture.samples = Default::default();
     assert!(diagnosis(&fixture.report()).health.values().all(|one| *one == Health::Unknown));

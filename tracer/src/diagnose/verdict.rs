@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_command_is_filled_or_left_out() {
+    fn command_is_filled_or_omitted() {
         let value = |name: &str| (name == "pid").then(|| "7".to_owned());
         assert_eq!(filled("cat /proc/{pid}/stat", value).as_deref(), Some("cat /proc/7/stat"));
         assert_eq!(filled("cat /proc/{pid}/fd/{fd}", value), None);

@@ -57,7 +57,7 @@ impl Log {
 }
 
 #[test]
-fn a_line_is_what_a_request_was() {
+fn line_parses_to_request() {
     let mut log = Log::with(line("a", "alice", "RequestReceived", 3).as_bytes());
     let facts = log.log.begin(NOW, ANCHOR).unwrap();
     let Fact::Audited(event) = &facts[0] else { panic!("{facts:?}") };
@@ -75,7 +75,7 @@ fn a_line_is_what_a_request_was() {
 }
 
 #[test]
-fn what_is_over_before_the_start_is_left_out_and_a_part_of_a_line_waits() {
+fn start_omits_ended_requests_and_keeps_partial_line() {
     let text = [line("a", "alice", "RequestReceived", 1), line("b", "bob", "ResponseStarted", 2)].concat();
     let text =
         text + &line("a", "alice", "ResponseComplete", 1) + &other() + &line("c", "carol", "RequestReceived", 4)[..90];
@@ -90,7 +90,7 @@ fn what_is_over_before_the_start_is_left_out_and_a_part_of_a_line_waits() {
 }
 
 #[test]
-fn lines_from_before_the_start_are_read_by_the_start_alone() {
+fn poll_before_start_reads_nothing() {
     let mut log = Log::with((line("open", "alice", "ResponseStarted", 50) + &other()).as_bytes());
     // A start under load takes in records before the log, and polls between them.
     assert_eq!(log.poll(), [""; 0]);
@@ -99,7 +99,7 @@ fn lines_from_before_the_start_are_read_by_the_start_alone() {
 }
 
 #[test]
-fn a_log_that_is_renamed_is_read_to_its_end_and_the_new_one_from_its_start() {
+fn rotation_reads_old_file_to_end_then_new_file() {
     let mut log = Log::with(b"");
     assert_eq!(log.begin(), ["AuditFollowed"]);
     log.append(&line("a", "alice", "RequestReceived", 1));
@@ -122,7 +122,7 @@ fn a_log_that_is_renamed_is_read_to_its_end_and_the_new_one_from_its_start() {
 }
 
 #[test]
-fn a_log_that_is_cut_is_read_from_its_start() {
+fn truncation_restarts_reading() {
     let mut log = Log::with(line("a", "alice", "RequestReceived", 1).as_bytes());
     log.begin();
     log.append(&line("b", "bob", "RequestReceived", 1)[..400]);
@@ -132,7 +132,7 @@ fn a_log_that_is_cut_is_read_from_its_start() {
 }
 
 #[test]
-fn what_is_not_understood_is_counted_and_the_rest_goes_on() {
+fn malformed_lines_are_counted_and_skipped() {
     let good = line("a", "alice", "RequestReceived", 1);
     let bad = [
         good.replace("audit.k8s.io/v1", "other/v1"),
@@ -156,7 +156,7 @@ fn what_is_not_understood_is_counted_and_the_rest_goes_on() {
 }
 
 #[test]
-fn hostile_texts_are_bounded_and_kept_as_they_are() {
+fn hostile_texts_are_bounded_and_kept() {
     let good = line("a", "alice", "RequestReceived", 1);
     let words = (0..200).fold(String::new(), |mut words, n| {
         write!(words, "command={n}\\u0026").unwrap();
@@ -192,7 +192,7 @@ fn only_files_are_read() {
 }
 
 #[test]
-fn of_a_gigabyte_the_end_is_read() {
+fn start_reads_end_of_large_log() {
     let mut log = Log::with(b"");
     // An empty line, and a line that the full disk cut.
     OpenOptions::new().write(true).open(&log.path).unwrap().set_len(1 << 30).unwrap();

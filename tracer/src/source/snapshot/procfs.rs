@@ -694,7 +694,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_is_an_anonymous_mapping() {
+    fn stack_is_anonymous_mapping() {
         let local = 0_u64;
         let at = std::ptr::from_ref(&local).addr() as u64;
         let in_stack = Proc::new("/proc")
