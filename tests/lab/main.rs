@@ -5,6 +5,7 @@
 
 mod cleanup;
 mod consistency;
+mod container;
 mod endings;
 mod env;
 mod faults;

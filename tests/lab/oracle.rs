@@ -14,7 +14,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    env::{lab, on, output},
+    env::{lab, on, output, wait_until},
     kubectl::{Exec, kubectl},
     reported::{COMPLETE_PATH, Leg, ReportedSession},
 };
@@ -98,13 +98,17 @@ impl Oracle {
         let container = container(exec.pod, exec.container);
         assert_eq!(session.text("/target/container_id"), Some(container.id.as_str()));
         assert_eq!(session.text("/target/pod_uid"), Some(container.pod_uid.as_str()));
+        // runc writes the file after it has started the process. containerd removes the file of an exec whose process has
+        // exited.
         let exec_id = session.text("/exec_id").expect("an exec id");
-        let pid_file = fs::read_to_string(format!("{TASKS}/{}/{exec_id}.pid", container.id));
-        // containerd removes the file of an exec whose process has exited.
-        if pid_file.is_err() && !Path::new("/proc").join(process.to_string()).exists() {
-            return None;
-        }
-        assert_eq!(pid_file.expect("the exec id has a pid file").trim(), process.to_string());
+        let file = format!("{TASKS}/{}/{exec_id}.pid", container.id);
+        let there = Path::new("/proc").join(process.to_string());
+        let pid =
+            wait_until("the exec id has a pid file, or its process has exited", || match fs::read_to_string(&file) {
+                Ok(pid) if !pid.is_empty() => Some(Some(pid)),
+                Ok(_) | Err(_) => (!there.exists()).then_some(None),
+            });
+        assert_eq!(pid?.trim(), process.to_string());
 
         let runtime = lab().daemon("containerd");
         let pids: Vec<u32> = chain.iter().copied().chain([runtime]).collect();

@@ -70,10 +70,10 @@ fn roots(marks: &[String]) -> Vec<(String, Value)> {
 }
 
 /// A folder with a copy of the program that every user may run.
-struct Shared(tempfile::TempDir);
+pub(crate) struct Shared(tempfile::TempDir);
 
 impl Shared {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
             .expect("the folder's mode can be changed");
@@ -82,7 +82,7 @@ impl Shared {
         Self(folder)
     }
 
-    fn program(&self) -> PathBuf {
+    pub(crate) fn program(&self) -> PathBuf {
         self.0.path().join("execpath")
     }
 }
@@ -113,10 +113,14 @@ fn opened() -> (Vec<String>, Vec<Kubectl>) {
     (marks, kubectls)
 }
 
-/// Compares listings beside sessions that come and go.
 #[test]
 fn user_with_four_capabilities_lists_as_root() {
     let shared = Shared::new();
+    lists_as_root(|| as_user(&shared));
+}
+
+/// Compares listings of this program with root's, beside sessions that come and go.
+pub(crate) fn lists_as_root(program: impl Fn() -> Command) {
     let (marks, kubectls) = opened();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -129,7 +133,7 @@ fn user_with_four_capabilities_lists_as_root() {
             for run in 0..RUNS {
                 let wanted = roots(&marks);
                 assert_eq!(wanted.len(), marks.len(), "run {run}");
-                assert_eq!(list(as_user(&shared).args(LS).arg("json"), &marks), wanted, "run {run}");
+                assert_eq!(list(program().args(LS).arg("json"), &marks), wanted, "run {run}");
             }
         }));
         stop.store(true, Ordering::Relaxed);

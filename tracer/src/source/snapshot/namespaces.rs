@@ -17,7 +17,11 @@ use super::{
     netlink::Diag,
     procfs::{self, Proc},
 };
-use crate::{confine::helper, host_paths, model::runtimes};
+use crate::{
+    confine::{self, helper},
+    host_paths,
+    model::runtimes,
+};
 
 /// Namespaces of one scan. Each pod has one, and the largest nodes run a few hundred pods.
 pub(super) const MAX_NAMESPACES: usize = 4096;
@@ -101,6 +105,10 @@ pub(super) fn open_diag(netns: u32, entry_paths: &[PathBuf]) -> Result<Option<io
 fn diag_in(namespace: BorrowedFd<'_>) -> io::Result<Diag> {
     if helper::is_running() {
         return helper::socket(namespace).and_then(Diag::over);
+    }
+    // The kernel would refuse, and so does the list of system calls.
+    if !confine::may_enter_namespaces() {
+        return Err(io::ErrorKind::PermissionDenied.into());
     }
     move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
     Diag::open()
