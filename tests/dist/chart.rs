@@ -66,6 +66,23 @@ fn chart_and_base_have_the_same_pod() {
 }
 
 #[test]
+fn chart_and_overlays_have_the_same_pod() {
+    let overlay = |name: &str| of_kustomize(&format!("packaging/kubernetes/overlays/{name}"));
+    let measured = json!({"metrics": {"enabled": true, "podMonitor": true}});
+    assert_eq!(pod(&rendered(&measured)), pod(&overlay("metrics")));
+    assert_eq!(pod(&rendered(&json!({"otlp": {"endpoint": "$(NODE_IP):4317"}}))), pod(&overlay("otlp")));
+    let endpoints = |objects: &[Value]| {
+        let monitors: Vec<&Value> = objects.iter().filter(|object| object["kind"] == "PodMonitor").collect();
+        assert_eq!(monitors.len(), 1, "{objects:?}");
+        assert_eq!(monitors[0]["metadata"]["namespace"], "execpath");
+        monitors[0]["spec"]["podMetricsEndpoints"].clone()
+    };
+    assert_eq!(endpoints(&rendered(&measured)), endpoints(&overlay("pod-monitor")));
+    let without = rendered(&json!({"metrics": {"podMonitor": true}}));
+    assert!(without.iter().all(|object| object["kind"] != "PodMonitor"), "no metrics, nothing to scrape");
+}
+
+#[test]
 fn unknown_value_is_refused() {
     let given = json!({"chart": repository("packaging/helm/execpath"), "values": {"rotation": "1h"}});
     let script = "import helm_python\n\

@@ -71,6 +71,29 @@ fn installed_package_works_and_purge_leaves_nothing() {
     assert_eq!(left, "", "left by the purge");
 }
 
+/// The newer package is this one with another version.
+#[test]
+fn upgrade_keeps_configuration_and_recordings() {
+    let ran = in_debian(
+        r#"
+        sed -i 's/keep=7/keep=2/' "$root/etc/execpath/record.conf"
+        cp "$root/etc/execpath/record.conf" "$work/conf"
+        in_root mkdir -p /var/lib/execpath
+        in_root touch /var/lib/execpath/record.000001.jsonl.zst
+        dpkg-deb --raw-extract "$2" "$work/newer"
+        sed -i 's/^Version: .*/Version: 99.0.0-1/' "$work/newer/DEBIAN/control"
+        dpkg-deb --root-owner-group --build "$work/newer" "$root/tmp/newer.deb" >"$work/log"
+        in_root dpkg --install /tmp/newer.deb >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+        in_root dpkg-query --show --showformat '${Version}\n' execpath
+        grep -q keep=2 "$work/conf"
+        cmp "$work/conf" "$root/etc/execpath/record.conf"
+        in_root test -e /var/lib/execpath/record.000001.jsonl.zst
+        in_root execpath --version
+        "#,
+    );
+    assert_eq!(ran.stdout, format!("99.0.0-1\nexecpath {}\n", env!("CARGO_PKG_VERSION")));
+}
+
 /// The command of the unit, with its configuration, as a user who has the capabilities of the unit and no others.
 #[test]
 fn command_of_unit_records_with_its_capabilities_alone() {

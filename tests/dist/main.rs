@@ -7,6 +7,7 @@ mod archive;
 mod chart;
 mod deb;
 mod pod;
+mod pod_metrics;
 mod root;
 mod rpm;
 mod sandbox;

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 use crate::{artefact, chart, repository, run, succeed};
 
+/// The manifests without an overlay.
+const BASE: &str = "packaging/kubernetes/base";
 /// Sessions that the pod records, and further ones after a restart of kubelet and containerd.
 const SESSIONS: usize = 20;
 const LATER: usize = 3;
@@ -22,20 +24,20 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 /// Pause between two looks at a condition that sends no notification.
 const POLL: Duration = Duration::from_millis(100);
 
-fn xtask(words: &[&str]) -> Command {
+pub(crate) fn xtask(words: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repository("")).arg("xtask").args(words);
     command
 }
 
-fn kubectl(words: &[&str]) -> Command {
+pub(crate) fn kubectl(words: &[&str]) -> Command {
     let mut command = xtask(&["lab", "exec", "--"]);
     command.args(words);
     command
 }
 
 #[track_caller]
-fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + TIMEOUT;
     loop {
         let late = Instant::now() > end;
@@ -66,18 +68,18 @@ fn programs() -> usize {
 }
 
 /// The namespace of the manifests, and the folder of the recordings. Dropped, both go.
-struct Installed {
+pub(crate) struct Installed {
     recordings: PathBuf,
 }
 
 impl Installed {
     /// Imports the image and creates the namespace and the service account.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         run("ctr", ["-n", "k8s.io", "images", "import", &artefact("-image-amd64.tar").display().to_string()]);
         let recordings = PathBuf::from("/var/lib/execpath");
         assert!(!recordings.exists(), "{} belongs to another recorder", recordings.display());
         let installed = Self { recordings };
-        let base = chart::of_kustomize("packaging/kubernetes/base");
+        let base = chart::of_kustomize(BASE);
         let (daemons, others): (Vec<Value>, Vec<Value>) =
             base.into_iter().partition(|object| object["kind"] == "DaemonSet");
         give(&["apply", "--validate=false"], &others);
@@ -85,10 +87,10 @@ impl Installed {
         installed
     }
 
-    /// The pod that the DaemonSet's controller would make. The lab has no controllers.
-    fn pod(name: &str) -> Value {
-        let base = chart::of_kustomize("packaging/kubernetes/base");
-        let daemons = base.iter().find(|object| object["kind"] == "DaemonSet").expect("a DaemonSet");
+    /// The pod that the controller of a folder's DaemonSet would make. The lab has no controllers.
+    pub(crate) fn pod(folder: &str, name: &str) -> Value {
+        let objects = chart::of_kustomize(folder);
+        let daemons = objects.iter().find(|object| object["kind"] == "DaemonSet").expect("a DaemonSet");
         let template = &daemons["spec"]["template"];
         let mut pod =
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
@@ -98,7 +100,7 @@ impl Installed {
         pod
     }
 
-    fn start(name: &str, pod: &Value) {
+    pub(crate) fn start(name: &str, pod: &Value) {
         give(&["create", "--validate=false"], std::slice::from_ref(pod));
         succeed(&mut kubectl(&[
             "-n",
@@ -166,7 +168,7 @@ fn recorded(folder: &Path) -> Vec<(usize, Value)> {
 fn pod_records_sessions_and_leaves_nothing() {
     let before = programs();
     let installed = Installed::new();
-    Installed::start("recorder", &Installed::pod("recorder"));
+    Installed::start("recorder", &Installed::pod(BASE, "recorder"));
     wait_until("the pod records", || log("recorder").contains("recording: ").then_some(()));
     let id = status("recorder")["containerID"].as_str().expect("an id").trim_start_matches("containerd://").to_owned();
     let init = format!("/run/containerd/io.containerd.runtime.v2.task/k8s.io/{id}/init.pid");
@@ -198,7 +200,7 @@ fn pod_records_sessions_and_leaves_nothing() {
 #[test]
 fn pod_on_untraceable_node_is_ready_and_says_why() {
     let _installed = Installed::new();
-    let mut pod = Installed::pod("idle");
+    let mut pod = Installed::pod(BASE, "idle");
     pod["spec"]["containers"][0]["securityContext"]["capabilities"]["add"] = json!([]);
     Installed::start("idle", &pod);
     let log =
@@ -209,12 +211,48 @@ fn pod_on_untraceable_node_is_ready_and_says_why() {
     succeed(&mut kubectl(&["-n", "execpath", "delete", "pod", "idle"]));
 }
 
+/// The type PodMonitor, without the schema of the Prometheus Operator: that of a real one cannot be had here.
+struct PodMonitors;
+
+impl PodMonitors {
+    const NAME: &str = "podmonitors.monitoring.coreos.com";
+
+    fn new() -> Self {
+        let names = json!({"plural": "podmonitors", "singular": "podmonitor", "kind": "PodMonitor"});
+        let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+        let version = json!({"name": "v1", "served": true, "storage": true, "schema": schema});
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": Self::NAME},
+            "spec": {"group": "monitoring.coreos.com", "scope": "Namespaced", "names": names, "versions": [version]},
+        });
+        give(&["create"], &[definition]);
+        let defined = Self;
+        let wanted = format!("crd/{}", Self::NAME);
+        succeed(&mut kubectl(&["wait", "--for=condition=Established", "--timeout=120s", &wanted]));
+        defined
+    }
+}
+
+impl Drop for PodMonitors {
+    fn drop(&mut self) {
+        finish(&mut kubectl(&["delete", "crd", Self::NAME]));
+    }
+}
+
 #[test]
 fn api_server_takes_every_manifest() {
     let _installed = Installed::new();
+    let _pod_monitors = PodMonitors::new();
     for objects in [
-        chart::of_kustomize("packaging/kubernetes/base"),
+        chart::of_kustomize(BASE),
         chart::of_kustomize("packaging/kubernetes/overlays/control-plane"),
+        chart::of_kustomize("packaging/kubernetes/overlays/metrics"),
+        chart::of_kustomize("packaging/kubernetes/overlays/otlp"),
+        chart::of_kustomize("packaging/kubernetes/overlays/pod-monitor"),
+        chart::rendered(&json!({"metrics": {"enabled": true, "podMonitor": true}})),
+        chart::rendered(&json!({"otlp": {"endpoint": "$(NODE_IP):4317"}})),
         chart::rendered(&json!({})),
         chart::rendered(&json!({"controlPlane": true, "options": ["--no-args"]})),
     ] {
