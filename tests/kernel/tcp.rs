@@ -12,6 +12,7 @@ use execpath::{
 
 use crate::{
     helper_process::HelperProcess,
+    netns::NetNs,
     trace::{Trace, key, names, namespace, own_namespace},
 };
 
@@ -144,16 +145,33 @@ fn dial_is_reported_with_its_result() {
     assert_eq!(error.errno, Some(rustix::io::Errno::CONNREFUSED.raw_os_error().unsigned_abs()));
 }
 
+/// Dials of a process in a namespace of its own, to a port that is not on the path and has no listener.
+fn dials_for_nobody(address: &str) -> Vec<Option<execpath::model::DialError>> {
+    let netns = NetNs::make("dial");
+    netns.ip(&["-n", &netns.0, "addr", "add", "10.77.0.9/32", "dev", "lo"]);
+    let mut trace = Trace::with(&Options { netns: None, ports: Vec::new(), ..Options::default() });
+    let mut helper = HelperProcess::under("ip", &["netns", "exec", &netns.0]);
+    trace.watch(helper.pid(), WatchAs::Endpoint);
+    assert_eq!(helper.request(&format!("connect a {address}")), ["error", "ConnectionRefused"]);
+    trace.settle();
+    let of_it = trace.of(helper.pid()).into_iter();
+    let dials = of_it.filter_map(|seen| match seen.fact {
+        Fact::Dialled { failed, .. } => Some(failed),
+        _ => None,
+    });
+    dials.collect()
+}
+
 #[test]
 fn dial_for_nobody_to_another_port_is_not_reported() {
-    let (_held, port) = closed_port();
-    let mut trace = Trace::on_ports(&[]);
-    let mut helper = HelperProcess::start();
-    trace.watch(helper.pid(), WatchAs::Endpoint);
-    assert_eq!(helper.request(&format!("connect a 127.0.0.1:{port}")), ["error", "ConnectionRefused"]);
-    trace.settle();
-    let of_it = trace.of(helper.pid());
-    assert!(!of_it.iter().any(|seen| matches!(seen.fact, Fact::Dialled { .. })), "{of_it:#?}");
+    assert_eq!(dials_for_nobody("10.77.0.9:81"), []);
+}
+
+#[test]
+fn refused_dial_for_nobody_within_host_is_reported() {
+    let dials = dials_for_nobody("127.0.0.1:81");
+    let [Some(error)] = dials[..] else { panic!("{dials:?}") };
+    assert_eq!(error.errno, Some(rustix::io::Errno::CONNREFUSED.raw_os_error().unsigned_abs()));
 }
 
 #[test]

@@ -87,8 +87,8 @@ pub struct Connected {
 }
 record!(Connected = size_of::<Header>() + size_of::<Actor>() + size_of::<Socket>() + 16);
 
-/// A process on the path began a connection, or failed to. Reported for connections to a port of the path, and for
-/// those on behalf of an accepted connection.
+/// A process on the path began a connection, or failed to. Reported for connections to a port of the path, for those
+/// on behalf of an accepted connection, and for errors of connections to 127.0.0.0/8.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Dial {

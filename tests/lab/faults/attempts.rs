@@ -166,7 +166,7 @@ fn f45_address_of_apiserver_refuses() {
 }
 
 /// The port at which containerd serves streams.
-fn stream_port() -> String {
+pub(super) fn stream_port() -> String {
     let listeners = output(on("worker", "ss").args(["-tlnpH"]));
     let pid = format!("pid={},", lab().daemon("containerd"));
     let of_containerd = listeners.lines().find(|line| line.contains(&pid) && line.contains("127.0.0.1:"));

@@ -42,11 +42,11 @@ fn f28_stopped_kubelet_keeps_connection_of_gone_client() {
 }
 
 /// A program on kubectl's host with a connection to a forwarded port, killed on drop.
-struct LocalClient(Child);
+pub(super) struct LocalClient(Child);
 
 impl LocalClient {
     /// Connects and runs the shell script, with the connection as descriptor 3.
-    fn start(port: u32, script: &str) -> Self {
+    pub(super) fn start(port: u32, script: &str) -> Self {
         let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; {script}");
         let mut client = on("client", "bash");
         Self(client.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("bash"))

@@ -4,6 +4,7 @@
 mod attempts;
 mod client;
 mod daemons;
+mod forward;
 mod guards;
 mod input;
 mod killed;

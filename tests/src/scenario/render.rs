@@ -82,6 +82,10 @@ pub fn render_session(session: &Session, cluster: u32) -> String {
         let refused = if attempt.was_start_refused { " refused" } else { "" };
         lines.push(format!("  attempt {} {} {how}{errno}{refused}", rung(attempt.reached()), rung(failed.or(waiting))));
     }
+    if let Some(failed) = session.attempt.as_ref().and_then(|attempt| attempt.forward_failed) {
+        let errno = failed.errno.map(|errno| format!(" {errno}")).unwrap_or_default();
+        lines.push(format!("  forward {} failed{errno}", failed.address));
+    }
     if let Some(exit) = &session.exit {
         let code = exit.code.map(|code| format!(" {code}")).unwrap_or_default();
         let signal = exit.signal.map(|signal| format!(" {signal}")).unwrap_or_default();

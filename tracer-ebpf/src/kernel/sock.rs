@@ -110,6 +110,12 @@ impl Sock {
         u16::from_be(read(self.0, offset!(sock_dport)).unwrap_or(0))
     }
 
+    /// True for 127.0.0.0/8 as the remote address.
+    #[inline(always)]
+    pub fn leads_to_loopback(self) -> bool {
+        self.family() == FAMILY_INET && read::<[u8; 4]>(self.0, offset!(sock_daddr)).is_some_and(|to| to[0] == 127)
+    }
+
     /// Inode number of the network namespace.
     #[inline(always)]
     pub fn netns(self) -> u32 {

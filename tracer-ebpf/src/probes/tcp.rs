@@ -118,10 +118,13 @@ fn dial_failed(sock: Sock) -> Option<()> {
     dialled(Kind::DialFailed, about, sock, id, &tracked, sock.error())
 }
 
-/// Reports a dial on the path. Others, such as a kubelet's probes of pods, would be most of a node's connections.
+/// Reports a dial on the path. Others, such as a kubelet's probes of pods, would be most of a node's connections. A
+/// runtime dials a pod's port, at the loopback address of the pod's namespace, in a goroutine that has received
+/// nothing: errors at loopback addresses are few.
 #[inline(always)]
 fn dialled(kind: Kind, about: About, sock: Sock, id: u64, tracked: &Tracked, errno: u32) -> Option<()> {
-    if tracked.inbound_cookie == 0 && !is_path_port(sock.remote_port()) {
+    let has_failed_within = errno != 0 && sock.leads_to_loopback();
+    if tracked.inbound_cookie == 0 && !is_path_port(sock.remote_port()) && !has_failed_within {
         return None;
     }
     send!(kind, about, |record: &mut Dial| {

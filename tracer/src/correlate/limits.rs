@@ -64,6 +64,9 @@ pub(super) const SNAPSHOT_WITHIN: Span = Span::from_millis(1);
 /// After this span, the effects of the snapshot have been applied, too.
 pub(super) const SNAPSHOT_TAKEN_IN: Span = Span::from_millis(2);
 
+/// Time after which no goroutine of a runtime acts for a stream that has closed.
+pub(super) const STREAM_GONE_AFTER: Span = Span::from_secs(5);
+
 /// Time after which a new streaming connection without an exec becomes a session. An exec's FIFOs follow within
 /// milliseconds, once the client has opened its streams.
 pub(super) const STREAM_UNCLAIMED_AFTER: Span = Span::from_secs(2);

@@ -134,6 +134,17 @@ impl RungSeen {
     }
 }
 
+/// A connection to a pod's port that the runtime could not establish for a port-forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForwardFailed {
+    /// Time of the error.
+    pub at: BootTime,
+    /// Address in the pod's network namespace.
+    pub address: SocketAddr,
+    /// Error number of connect(2), if the kernel gave one.
+    pub errno: Option<u32>,
+}
+
 /// How far an attempt came.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attempt {
@@ -146,6 +157,9 @@ pub struct Attempt {
     /// Set if the OCI runtime's last stage ended with an error of its own before any execve(2): it found no such program, or
     /// could not prepare the command's environment.
     pub was_start_refused: bool,
+    /// Last connection to a pod's port that failed, unless a later one to the same port was established. Its stream is
+    /// known only while the runtime serves one stream without an exec.
+    pub forward_failed: Option<ForwardFailed>,
 }
 
 impl Attempt {

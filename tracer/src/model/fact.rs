@@ -188,8 +188,9 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         inbound: Option<SocketId>,
     },
-    /// The process began a TCP connection, or failed to. Reported for connections to a port of the path, and for those
-    /// on behalf of an accepted connection. A connection that succeeds is also reported as [`Fact::Connected`].
+    /// The process began a TCP connection, or failed to. Reported for connections to a port of the path, for those on
+    /// behalf of an accepted connection, and for errors of connections to 127.0.0.0/8. A connection that succeeds is
+    /// also reported as [`Fact::Connected`].
     Dialled {
         /// The connecting end.
         socket: SocketId,

@@ -35,7 +35,7 @@ mod verdict;
 mod waterfall;
 
 pub use ancestry::{Ancestor, Ancestry};
-pub use attempt::{Attempt, CERTIFICATE, Rung, RungSeen, RungState, errno_name, handshake_given_up};
+pub use attempt::{Attempt, CERTIFICATE, ForwardFailed, Rung, RungSeen, RungState, errno_name, handshake_given_up};
 pub use audit::{AuditEvent, AuditRequest, AuditUser, KubeUser, Subresource};
 pub use container::{ContainerInfo, ContainerRef, is_id, names_container, parse_cgroup};
 pub use endpoints::{DaemonCandidate, DaemonKind, Endpoints, parse_abstract};

@@ -10,8 +10,8 @@ use crate::correlate::state::{
     sockets::{Socket, SocketIdx},
 };
 use crate::model::{
-    Attempt, BootTime, CERTIFICATE, ExitStatus, Program, Role, Rung, RungSeen, RungState, Span, TaskKey,
-    handshake_given_up,
+    Attempt, BootTime, CERTIFICATE, ExitStatus, ForwardFailed, Kind, Program, Role, Rung, RungSeen, RungState, Span,
+    TaskKey, handshake_given_up,
 };
 
 /// Deepest connection that a client's request is known to have led to.
@@ -126,7 +126,13 @@ impl Rungs {
 
 impl Builder<'_> {
     /// Rungs of the attempt behind a session; `None` for sessions that no client asked an API server for.
-    pub(in crate::correlate) fn attempt(&mut self, anchor: &Anchor, up: &[Node], is_over: bool) -> Option<Attempt> {
+    pub(in crate::correlate) fn attempt(
+        &mut self,
+        anchor: &Anchor,
+        kind: Kind,
+        up: &[Node],
+        is_over: bool,
+    ) -> Option<Attempt> {
         let is_asked = match anchor.kind() {
             AnchorKind::Exec | AnchorKind::UnnamedExec | AnchorKind::Stream => anchor.stream().is_some(),
             AnchorKind::Leg | AnchorKind::PendingRequest => true,
@@ -147,7 +153,23 @@ impl Builder<'_> {
         add_start(self.state, anchor, &mut rungs);
         let client = up.iter().find(|node| node.role == Role::Client).map(|node| node.task);
         let client_ended = client.and_then(|task| self.state.processes.get(task)?.exit).map(|(at, _)| at);
-        Some(Attempt { rungs: rungs.0, client_ended, is_over_at_once, was_start_refused: was_start_refused(anchor) })
+        Some(Attempt {
+            rungs: rungs.0,
+            client_ended,
+            is_over_at_once,
+            was_start_refused: was_start_refused(anchor),
+            forward_failed: self.forward_failed(anchor).filter(|_| kind == Kind::PortForward),
+        })
+    }
+
+    /// Last connection to a pod's port that failed for this stream. With a loss, a second stream may have been missed,
+    /// or a later connection to the port.
+    pub(in crate::correlate) fn forward_failed(&self, anchor: &Anchor) -> Option<ForwardFailed> {
+        let Facts::Stream(stream) = &anchor.facts else { return None };
+        let last = self.state.dials.of(Cause::Forward(stream.socket)).last()?;
+        let ((at, error), address) = last.failed.zip(last.remote)?;
+        let is_certain = !self.state.losses.since(BootTime::default());
+        is_certain.then_some(ForwardFailed { at, address, errno: error.errno })
     }
 
     fn socket(&self, idx: Option<SocketIdx>) -> Option<&Socket> {

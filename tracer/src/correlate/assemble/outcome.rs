@@ -71,7 +71,7 @@ impl Builder<'_> {
             outcome.again_at = outcome.again_at.into_iter().chain(held).chain(due).min();
         }
         self.gap_process_left(anchor, &outcome, &hops);
-        let attempt = self.attempt(anchor, up, outcome.closed_at.is_some()).map(Box::new);
+        let attempt = self.attempt(anchor, kind, up, outcome.closed_at.is_some()).map(Box::new);
         let first_leg = up.last().and_then(|node| node.outbound).and_then(|idx| self.state.sockets.get(idx));
         let client = hops.first().filter(|hop| hop.role == Role::Client);
         // Local address of the client's connection. A proxy's address is not the client's: its client is
@@ -253,6 +253,8 @@ impl Builder<'_> {
                     self.gap_at(GapCode::ProcessUnknown, (last, last), text);
                     kind
                 }
+                // A runtime connects to a pod's port for a port-forward alone.
+                None if self.forward_failed(anchor).is_some() => Kind::PortForward,
                 None if anchor.preexisting || self.missed.since_start => {
                     self.kind_unknown("exec, attach or port-forward: undecided until the next output")
                 }

@@ -23,12 +23,16 @@ pub(super) fn apply(
         (Fact::Connected { socket, actor, inbound }, Some(task)) => {
             connected(state, effects, at, task, socket, actor, inbound)
         }
-        (Fact::Dialled { socket, remote, actor, inbound, failed, .. }, Some(task)) => {
+        (Fact::Dialled { socket, remote, netns, actor, inbound, failed }, Some(task)) => {
             state.reports_dials.insert(task.host);
             let failed = failed.map(|error| (at, error));
             let by_goroutine = actor.g.is_some();
             let dial = Dial { at, socket, remote, by_goroutine, established: None, failed };
-            dials::dialled(state, effects, task, inbound, dial);
+            if inbound.is_none() && dials::is_error_within_host(state, &dial) {
+                dials::forward_failed(state, effects, task, netns, dial);
+            } else {
+                dials::dialled(state, effects, task, inbound, dial);
+            }
         }
         (Fact::Accepted { socket }, Some(task)) => accepted(state, effects, at, task, socket),
         (Fact::SocketSeen { socket }, task) => socket_seen(state, effects, at, task, source, &socket),

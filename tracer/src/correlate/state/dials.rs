@@ -30,6 +30,8 @@ pub(in crate::correlate) enum Cause {
     Inbound(SocketIdx),
     /// This process dialled for itself, or for an unknown connection.
     Own(TaskKey),
+    /// A runtime dialled a pod's port for this stream.
+    Forward(SocketIdx),
 }
 
 /// Dials of one cause, in the order of their times.
@@ -67,6 +69,15 @@ impl Dials {
         self.by_cause.get(&cause).map_or(&[], |list| list.dials.as_slice())
     }
 
+    /// Forgets failed dials of this port. Returns true if there were any.
+    pub(in crate::correlate) fn forget_failures(&mut self, cause: Cause, port: u16) -> bool {
+        let Some(list) = self.by_cause.get_mut(&cause) else { return false };
+        let before = list.dials.len();
+        let is_other = |dial: &Dial| dial.failed.is_none() || dial.remote.is_none_or(|remote| remote.port() != port);
+        list.dials.retain(is_other);
+        list.dials.len() < before
+    }
+
     /// True if every dial of this cause since `from` is kept.
     pub(in crate::correlate) fn is_whole_since(&self, cause: Cause, from: BootTime) -> bool {
         self.by_cause.get(&cause).is_none_or(|list| list.dropped.is_none_or(|dropped| dropped < from))
@@ -79,7 +90,7 @@ impl Dials {
         has_process: impl Fn(TaskKey) -> bool,
     ) {
         self.by_cause.retain(|cause, _| match cause {
-            Cause::Inbound(idx) => has_socket(*idx),
+            Cause::Inbound(idx) | Cause::Forward(idx) => has_socket(*idx),
             Cause::Own(task) => has_process(*task),
         });
     }

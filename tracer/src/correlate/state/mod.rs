@@ -26,7 +26,7 @@ use std::{
 
 pub(in crate::correlate) use self::dependents::Dependency;
 use self::{
-    anchor::Anchor,
+    anchor::{Anchor, AnchorKind},
     anchor_id::AnchorId,
     anchors::Anchors,
     audit::Audits,
@@ -38,7 +38,7 @@ use self::{
     processes::Processes,
     sockets::{Socket, SocketIdx, Sockets},
 };
-use crate::correlate::limits::{Caps, STREAM_WITHIN};
+use crate::correlate::limits::{Caps, STREAM_GONE_AFTER, STREAM_WITHIN};
 use crate::model::{
     BootTime, Endpoints, FileKind, HostFacts, HostNo, Measures, Pairing, RawText, Role, SessionId, SocketId,
     SocketRole, Target, TaskKey, Tuple, is_shim_socket, parse_pid_file,
@@ -262,6 +262,32 @@ impl State {
         let is_runtime = self.processes.get(owner).is_some_and(|process| process.is_runtime);
         let by_kubelet = dialler.is_some_and(|dialler| self.is_kubelet(dialler));
         !self.endpoints.is_path_port(tuple.local.port()) && by_kubelet && (is_runtime || dialler == Some(owner))
+    }
+
+    /// Streams of a runtime that no exec has claimed; none if the runtime serves them in this network namespace. Among them
+    /// are connections whose other end is unknown, and those that closed just before `at`: a goroutine may still act for
+    /// them.
+    pub(in crate::correlate) fn unclaimed_streams(&self, runtime: TaskKey, netns: u32, at: BootTime) -> Vec<SocketIdx> {
+        let process = self.processes.get(runtime).filter(|process| process.is_runtime);
+        if self.is_kubelet(runtime) || process.is_none_or(|process| process.coverage.is_scan_pending()) {
+            return Vec::new();
+        }
+        let is_past = |closed: BootTime| at.since(closed) >= STREAM_GONE_AFTER;
+        let may_be_stream = |idx: &SocketIdx| {
+            let Some(socket) = self.sockets.get(*idx).filter(|socket| !socket.closed.is_some_and(is_past)) else {
+                return false;
+            };
+            let anchor = self.anchors.by_stream(*idx).and_then(|id| self.anchors.get(id));
+            let is_claimed = anchor.is_some_and(|anchor| anchor.kind() != AnchorKind::Stream);
+            !is_claimed && (socket.peer.is_none() || self.is_stream(*idx))
+        };
+        let streams = self.streams.get(&runtime).into_iter().flatten().copied();
+        let streams: Vec<SocketIdx> = streams.filter(may_be_stream).collect();
+        let is_elsewhere = |idx: &SocketIdx| {
+            let own = self.sockets.get(*idx).and_then(|socket| socket.netns);
+            own.is_some_and(|own| own != netns)
+        };
+        if streams.iter().all(is_elsewhere) { streams } else { Vec::new() }
     }
 
     /// Connections that the runtime made for a port-forward's stream. A goroutine for each passes their bytes on

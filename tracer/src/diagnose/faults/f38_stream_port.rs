@@ -18,6 +18,7 @@ pub(super) const FAULT: Fault = Fault {
         Apart { code: "F37", by: "the kubelet tried to reach the runtime's stream" },
         Apart { code: "F07", by: "the connection was not established" },
         Apart { code: "F01", by: "the kubelet itself was reached" },
+        Apart { code: "F39", by: "the runtime was not reached, and connected to no port in the pod" },
     ],
     next: &[
         "Look at the packet filter of the loopback interface: the port changes with each start of the runtime.",

@@ -18,6 +18,7 @@ pub(super) const FAULT: Fault = Fault {
     apart: &[
         Apart { code: "F16", by: "kubectl runs, and waits for a program that reads from it" },
         Apart { code: "F17", by: "the program's end of the connection exists; it does not read" },
+        Apart { code: "F39", by: "the connection in the pod was established" },
         Apart { code: "F18", by: "the other end answers: its window is zero, and no retransmission is unanswered" },
     ],
     next: &[

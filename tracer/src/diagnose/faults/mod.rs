@@ -37,6 +37,7 @@ mod f34_kubelet_waits;
 mod f36_refused_early;
 mod f37_refused_by_kubelet;
 mod f38_stream_port;
+mod f39_nobody_listens;
 mod f40_head_of_line;
 mod f41_not_executed;
 mod f42_killed;
@@ -60,6 +61,7 @@ pub const FAULTS: &[Fault] = &[
     f36_refused_early::FAULT,
     f37_refused_by_kubelet::FAULT,
     f38_stream_port::FAULT,
+    f39_nobody_listens::FAULT,
     f06_streams_missing::FAULT,
     f07_protocol_mismatch::FAULT,
     f08_runtime_silent::FAULT,

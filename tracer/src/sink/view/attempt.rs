@@ -16,6 +16,9 @@ pub(super) struct Attempt {
     failed_at: Option<&'static str>,
     /// Error number of connect(2) or execve(2) at that rung.
     errno: Option<u32>,
+    /// Last connection to a pod's port that failed; absent if none did, or a later one to this port was established.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forward_failed: Option<ForwardFailed>,
     /// Rungs, in the order of the path.
     rungs: Vec<Rung>,
     /// Where the start took its time; absent if fewer than two rungs have a time.
@@ -59,6 +62,18 @@ impl Start {
     }
 }
 
+/// A connection to a pod's port that the runtime could not establish.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ForwardFailed {
+    /// Time of the error.
+    at: String,
+    /// Address in the pod's network namespace.
+    #[schemars(with = "String")]
+    address: SocketAddr,
+    /// Error number of connect(2).
+    errno: Option<u32>,
+}
+
 #[derive(Debug, Serialize, JsonSchema)]
 struct Rung {
     rung: &'static str,
@@ -90,6 +105,11 @@ impl Attempt {
             reached: attempt.reached().map(|one| one.rung.token()),
             failed_at: failed.map(|one| one.rung.token()),
             errno: failed.and_then(|one| one.errno),
+            forward_failed: attempt.forward_failed.map(|one| ForwardFailed {
+                at: when(one.at),
+                address: one.address,
+                errno: one.errno,
+            }),
             rungs: attempt.rungs.iter().map(rung).collect(),
             start: session.waterfall().map(|start| Start::new(&start, &when)),
         })
