@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, error::Error, fmt::Write as _, fs, path::Path};
 
 use execpath::{
-    diagnose::{APART, FAULTS, Fault, Made, Step, shown},
+    diagnose::{APART, FAULTS, Fault, Kinds, Made, Step, shown},
     model::Severity,
 };
 
@@ -67,6 +67,7 @@ fn page(fault: &Fault) -> Result<String> {
     }
     writeln!(page, "```\n\n## What it takes to be named\n\n{}\n", folded("", "", fault.needs))?;
     writeln!(page, "Asked for at the step \"{}\" of the [decision](README.md#the-decision).", fault.step.question())?;
+    writeln!(page, "Kinds of sessions: {}.", kinds(fault.kinds))?;
     writeln!(page, "How it is tested: {}.\n", made(fault.made))?;
     writeln!(page, "## Sources\n")?;
     for source in fault.sources {
@@ -111,6 +112,14 @@ fn made(made: Made) -> String {
         Made::LabWith(how) => format!("made for real, in a session of the lab: {how}"),
         Made::Processes => "made for real, with processes".to_owned(),
         Made::Scenario(why) => format!("scenario only: {why}"),
+    }
+}
+
+const fn kinds(kinds: Kinds) -> &'static str {
+    match kinds {
+        Kinds::Any => "all",
+        Kinds::Command => "all but port-forward and logs",
+        Kinds::PortForward => "port-forward",
     }
 }
 

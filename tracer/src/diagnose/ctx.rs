@@ -3,6 +3,7 @@
 use super::{
     finding::{RuleMatch, Step, number, word},
     host::{Held, Host},
+    kinds::Kinds,
     legs::{End, Leg, Side, retransmits, unread_at},
     samples::both,
 };
@@ -33,6 +34,11 @@ impl<'a> SessionCtx<'a> {
 
     pub(super) fn has_gap(&self, codes: &[GapCode]) -> bool {
         self.session.gaps.iter().any(|Gap { code, .. }| codes.contains(code))
+    }
+
+    /// True if the session can have a fault of these kinds. A session of undecided kind can have every fault.
+    pub(super) fn is_of(&self, kinds: Kinds) -> bool {
+        kinds.has(self.session.kind) || self.has_gap(&[GapCode::KindUnknown])
     }
 
     /// True if a missing part is truly absent: the session was traced from its start and no record was lost.

@@ -4,6 +4,7 @@ use super::{
     ctx::SessionCtx,
     finding::{RuleMatch, Step},
     host::Host,
+    kinds::Kinds,
 };
 use crate::model::Severity;
 
@@ -41,6 +42,9 @@ pub struct Fault {
     pub severity: Severity,
     /// Step of the decision order at which the rule runs.
     pub step: Step,
+    /// Kinds of sessions that can have this fault. Sessions of other kinds are not checked for it, and it is no neighbour of
+    /// their faults.
+    pub kinds: Kinds,
     /// Consequence for the user.
     pub means: &'static str,
     /// Usual causes.

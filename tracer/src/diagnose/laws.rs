@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    FAULTS, diagnosis,
+    FAULTS, Fault, diagnosis,
     fixture::{APISERVER, Fixture, KUBECTL, KUBELET, On, PROCESS, idle, info, socket},
     verdict::shown,
     verdicts,
@@ -85,6 +85,46 @@ fn verdict_has_all_fields() {
             }
         }
     }
+}
+
+fn fault(code: &str) -> &'static Fault {
+    FAULTS.iter().find(|fault| fault.code == code).unwrap()
+}
+
+#[test]
+fn sessions_of_any_kind_name_only_faults_and_neighbours_of_their_kind() {
+    for fixture in fixtures() {
+        for kind in Kind::ALL {
+            let fixture = as_kind(fixture.clone(), kind);
+            for verdict in verdicts(&fixture.report()) {
+                let own = verdict.session.as_ref().and_then(|id| fixture.sessions.iter().find(|one| one.id == *id));
+                let Some(own) = own else {
+                    assert_eq!(verdict.told_apart_from.len(), fault(verdict.code).apart.len(), "{}", fixture.about);
+                    continue;
+                };
+                let is_undecided = own.gaps.iter().any(|gap| gap.code == GapCode::KindUnknown);
+                let named = verdict.told_apart_from.iter().map(|other| other.code).chain([verdict.code]);
+                let mut others = named.filter(|code| !fault(code).kinds.has(own.kind) && !is_undecided);
+                assert_eq!(others.next(), None, "{} as {kind:?}: {}", fixture.about, verdict.code);
+            }
+        }
+    }
+}
+
+#[test]
+fn neighbours_of_a_slow_reader_depend_on_the_kind() {
+    let unread = fault("F16").fixtures;
+    let unread = unread().into_iter().find(|fixture| fixture.named == ["F16"]).unwrap();
+    let neighbours = |fixture: Fixture| {
+        let found = verdicts(&fixture.report());
+        let codes = found.iter().flat_map(|verdict| verdict.told_apart_from.iter().map(|other| other.code));
+        codes.filter(|code| ["F21", "F40"].contains(code)).collect::<Vec<_>>()
+    };
+    assert_eq!(neighbours(unread.clone()), ["F21"]);
+    assert_eq!(neighbours(as_kind(unread.clone(), Kind::PortForward)), ["F40"]);
+    let mut undecided = unread;
+    undecided.gap(GapCode::KindUnknown);
+    assert_eq!(neighbours(undecided), ["F21", "F40"]);
 }
 
 #[test]

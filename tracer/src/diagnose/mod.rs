@@ -5,7 +5,8 @@
 //! * `ctx` wraps a session with its measurements, `host` has tables shared by all sessions, `queues` finds the reader
 //!   that stopped; `legs` and `samples` below them read connections and pairs of samples;
 //! * `well` gives the reason if a session without a fault is not reported as healthy;
-//! * `fault` defines the data of a fault, `finding` a match of its rule, and `verdict` turns that into the result.
+//! * `fault` defines the data of a fault, `kinds` the sessions that can have it, `finding` a match of its rule, and
+//!   `verdict` turns that into the result.
 //!
 //! A wrong verdict is worse than none: a rule without certainty returns nothing. No rule decides on the name of a
 //! kernel function.
@@ -19,6 +20,7 @@ mod finding;
 #[cfg(test)]
 mod fixture;
 mod host;
+mod kinds;
 #[cfg(test)]
 mod laws;
 mod legs;
@@ -34,6 +36,7 @@ pub use self::{
     fault::{Apart, Fault, Made},
     faults::FAULTS,
     finding::Step,
+    kinds::Kinds,
     samples::APART,
     verdict::shown,
 };
@@ -81,7 +84,7 @@ fn rule_of(host: &Host<'_>, session: &Session) -> Option<(&'static Fault, RuleMa
         return None;
     }
     let ctx = SessionCtx::new(host, session);
-    FAULTS.iter().find_map(|fault| match fault.rule {
+    FAULTS.iter().filter(|fault| ctx.is_of(fault.kinds)).find_map(|fault| match fault.rule {
         Rule::Session(rule) | Rule::Both(rule, _) | Rule::Daemon(rule, _) => rule(&ctx).map(|found| (fault, found)),
         Rule::Host(_) => None,
     })
@@ -109,7 +112,8 @@ fn share(
     for (session, own) in host.report.sessions.iter().zip(own) {
         let ctx = SessionCtx::new(host, session);
         let is_same = |own: &(&Fault, RuleMatch)| own.0.code == fault.code && own.1.task == found.task;
-        if !ctx.is_open() || session.kind.is_event() || !(own.as_ref().is_some_and(is_same) || ctx.hangs_on(daemon)) {
+        let can_share = ctx.is_open() && !session.kind.is_event() && ctx.is_of(fault.kinds);
+        if !can_share || !(own.as_ref().is_some_and(is_same) || ctx.hangs_on(daemon)) {
             continue;
         }
         if own.as_ref().is_none_or(|(own, _)| own.severity != Severity::Fault) {

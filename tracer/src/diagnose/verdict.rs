@@ -27,15 +27,17 @@ pub(super) fn verdict(fault: &Fault, ctx: Option<&SessionCtx<'_>>, found: RuleMa
         since,
         until: None,
         evidence: steps.into_iter().chain(evidence).collect(),
-        told_apart_from: fault.apart.iter().map(told).collect(),
+        told_apart_from: fault.apart.iter().filter_map(|apart| told(apart, ctx)).collect(),
         next: next.iter().filter_map(fill).collect(),
         manual: manual.iter().filter_map(fill).collect(),
     }
 }
 
-fn told(apart: &Apart) -> ToldApart {
-    let other = FAULTS.iter().find(|fault| fault.code == apart.code);
-    ToldApart { code: apart.code, name: other.map_or("", |fault| fault.name), by: apart.by }
+/// The other fault, if the session can have it.
+fn told(apart: &Apart, ctx: Option<&SessionCtx<'_>>) -> Option<ToldApart> {
+    let other = FAULTS.iter().find(|fault| fault.code == apart.code)?;
+    let can_be = ctx.is_none_or(|ctx| ctx.is_of(other.kinds));
+    can_be.then_some(ToldApart { code: apart.code, name: other.name, by: apart.by })
 }
 
 /// The value of a placeholder: a number of the match, or the pid of the innermost hop with that role.

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "node unreachable",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Any,
     means: "The API server dials the kubelet and gets no answer. kubectl prints nothing until the dial times out, then \
             `dial tcp …:10250: i/o timeout`.",
     why: "A firewall or security group drops port 10250, the API server has no route to the node's address, or the \

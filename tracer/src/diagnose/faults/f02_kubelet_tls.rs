@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "kubelet TLS",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Any,
     means: "The API server reached the kubelet and closed the connection during the TLS handshake, before it sent a \
             request. kubectl prints `remote error: tls: …` or `x509: …`.",
     why: "The kubelet's serving certificate is not signed yet (its CSR waits for approval), does not contain the \

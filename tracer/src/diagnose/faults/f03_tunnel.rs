@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "tunnel stuck",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Any,
     means: "The API server reaches its nodes through a tunnel (konnectivity, remotedialer). The tunnel accepts \
             requests and does not process them, so exec, logs and port-forward hang for every node behind it.",
     why: "The proxy server waits for an agent that is gone or does not read. One stream of a shared connection can \

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "webhook",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Any,
     means: "The API server has read a request and not answered it: it waits for an admission or authorization webhook \
             that does not answer. kubectl waits, and nothing has been dialled on the node.",
     why: "A webhook for CONNECT on pods/exec is slow, overloaded or gone. The API server waits up to timeoutSeconds \

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "second attempt",
     severity: Severity::Info,
     step: Step::Ends,
+    kinds: Kinds::Any,
     means: "kubectl made two attempts for one command. The first was refused before anything ran, the second \
             succeeded. This costs a round trip; clients without a fallback fail here.",
     why: "Newer kubectl tries WebSocket first and falls back to SPDY. API servers without v5.channel.k8s.io, and load \

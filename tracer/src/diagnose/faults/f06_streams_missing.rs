@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "no streams",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Any,
     means: "The connection reached the runtime, but the client did not open the streams for stdin, stdout and errors \
             in time. The runtime closes the connection after 30 seconds and starts nothing.",
     why: "The client died or hung right after the upgrade, a proxy passes the upgrade and holds back the rest, or a \

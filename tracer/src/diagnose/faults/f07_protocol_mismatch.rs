@@ -11,6 +11,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "protocol refused",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Any,
     means: "The kubelet connected to the runtime's streaming server, sent its request, and was refused at once. \
             Nothing was started.",
     why: "The server speaks only WebSocket (conmon-rs) and the kubelet asks for SPDY, or the server does not support \

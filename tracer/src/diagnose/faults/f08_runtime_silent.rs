@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "runtime silent",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Any,
     means: "The kubelet has the request and asks the runtime over the CRI, but the runtime does not read its socket. \
             Nothing is dialled or started, and kubectl hangs. Other pods of the node are affected, too: PLEG becomes \
             unhealthy.",

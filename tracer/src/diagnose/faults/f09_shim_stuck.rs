@@ -12,6 +12,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "shim stuck",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Command,
     means: "The runtime has made the exec's FIFOs and asked the pod's shim to start it, but the shim has started \
             nothing. Every exec, probe and stop of that pod hangs; other pods are not affected.",
     why: "The shim waits for a lock of its own or for a child that it lost, or a signal stopped it. Its container may \

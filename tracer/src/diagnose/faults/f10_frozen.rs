@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "frozen",
     severity: Severity::Fault,
     step: Step::Process,
+    kinds: Kinds::Any,
     means: "The container's cgroup is frozen: no process in it runs, including the one that this session starts. A new \
             exec stays `runc:[2:INIT]` indefinitely.",
     why: "The container was paused (docker pause, ctr task pause, a checkpoint) and not resumed, or runc froze it to \

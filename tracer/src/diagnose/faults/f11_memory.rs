@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "memory",
     severity: Severity::Fault,
     step: Step::Process,
+    kinds: Kinds::Command,
     means: "runc has started in the container's cgroup, whose memory is exhausted. It spends CPU time on memory \
             reclaim in the kernel instead of becoming the command.",
     why: "The container is at its memory limit and the kernel can reclaim nothing. The new process has to fit in as \

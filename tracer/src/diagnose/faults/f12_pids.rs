@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "pids limit",
     severity: Severity::Fault,
     step: Step::Process,
+    kinds: Kinds::Command,
     means: "The container has as many processes and threads as its cgroup allows. A new exec fails at its start, and \
             in a running one every fork fails with `Resource temporarily unavailable`.",
     why: "A program leaks processes or threads, zombies are not reaped, or the limit is too small (podPidsLimit). The \

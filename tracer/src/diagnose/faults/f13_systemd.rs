@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "systemd silent",
     severity: Severity::Fault,
     step: Step::Process,
+    kinds: Kinds::Command,
     means: "runc was started and asks systemd over D-Bus to move the command into the container's cgroup, but gets no \
             answer. Until systemd answers, no container of this node starts or stops.",
     why: "systemd or dbus-daemon hangs, is re-executing or has too many connections. runc's systemd cgroup driver \

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "runc blocked",
     severity: Severity::Fault,
     step: Step::Process,
+    kinds: Kinds::Command,
     means: "runc writes more errors or warnings than its pipe to the shim can hold, and the shim reads that pipe only \
             after runc has ended. Both wait for each other, and the command never starts.",
     why: "runc runs with --debug, or repeats a warning for every mount or cgroup; 64 KiB are enough.",

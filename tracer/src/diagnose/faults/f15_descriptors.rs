@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "no descriptors",
     severity: Severity::Fault,
     step: Step::Process,
+    kinds: Kinds::Any,
     means: "A daemon on the path has reached its limit of open files. The next session through it fails at its start \
             with `too many open files`; running sessions are not affected.",
     why: "Terminals or FIFOs of ended sessions, or sockets, leak. Or the limit is too small for the load of the node.",

@@ -9,6 +9,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "slow reader",
     severity: Severity::Fault,
     step: Step::Queues,
+    kinds: Kinds::Any,
     means: "Output is blocked: one program on the path has stopped reading, and everything behind it waits, down to \
             the command, which blocks in write(2) and cannot end.",
     why: "kubectl writes to a pipe or a terminal without a reader: a pager, a stopped program, a paused terminal \

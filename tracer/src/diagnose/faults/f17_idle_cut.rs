@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "half a leg",
     severity: Severity::Fault,
     step: Step::Silence,
+    kinds: Kinds::Any,
     means: "One side has closed the connection or received a reset; the other side does not know and waits. Input goes \
             nowhere, and the command runs on unattended.",
     why: "A load balancer, NAT or firewall between both ends dropped the idle connection (after 20 seconds to 4 hours) \

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "black hole",
     severity: Severity::Fault,
     step: Step::Silence,
+    kinds: Kinds::Any,
     means: "Data from this side is not acknowledged, and nothing arrives: the path to the other side, or its host, is \
             down without notice. The connection looks established until the kernel gives up after about 15 minutes.",
     why: "A node lost power or its network, a route or firewall rule changed, or a NAT dropped its entry and discards \

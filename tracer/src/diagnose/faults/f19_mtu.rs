@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "MTU",
     severity: Severity::Fault,
     step: Step::Silence,
+    kinds: Kinds::Any,
     means: "Small segments pass and full-sized ones do not: prompts and short answers work, and the first command with \
             large output hangs.",
     why: "A tunnel (VXLAN, IPIP, WireGuard, a VPN) lowers the path MTU below the hosts' MTU, and the ICMP message that \

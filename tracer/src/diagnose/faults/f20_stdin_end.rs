@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "no EOF",
     severity: Severity::Fault,
     step: Step::Doing,
+    kinds: Kinds::Command,
     means: "kubectl's input has ended, but the command still waits for more: `cat`, `sh`, `tar` or `psql` never \
             receive end of file and never return.",
     why: "The protocol version has no message for it (WebSocket up to v4), a client library does not send it, or the \

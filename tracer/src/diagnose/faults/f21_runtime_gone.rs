@@ -9,6 +9,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "FIFO full",
     severity: Severity::Fault,
     step: Step::Queues,
+    kinds: Kinds::Command,
     means: "The command's output has filled the FIFO between shim and runtime, and no runtime reads it: the shim \
             blocks, then the command in its next write. The shim itself keeps the FIFO open, which prevents a SIGPIPE.",
     why: "containerd or dockerd was stopped, or was restarted and did not reattach to this exec. With CRI-O, crio was \

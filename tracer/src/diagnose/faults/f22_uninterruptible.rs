@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "state D",
     severity: Severity::Fault,
     step: Step::Doing,
+    kinds: Kinds::Any,
     means: "A thread of the command is in uninterruptible sleep until a disk or a file server answers; not even \
             SIGKILL ends it. The path is healthy, and the session continues when the device answers.",
     why: "The server of an NFS or other network file system is gone, a block device hangs, or a file system is frozen.",

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "waiting",
     severity: Severity::Info,
     step: Step::Ends,
+    kinds: Kinds::Command,
     means: "Nothing is wrong. The command has read all of its input and waits for more: for typed input, or for a pipe \
             into kubectl.",
     why: "A shell at its prompt, `cat` without a file, a pager, a password prompt: each sleeps in read(2) on standard \

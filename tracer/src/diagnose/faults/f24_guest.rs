@@ -11,6 +11,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "guest silent",
     severity: Severity::Fault,
     step: Step::Silence,
+    kinds: Kinds::Command,
     means: "The pod runs in a virtual machine or a user-space kernel (Kata, gVisor). This host has done its part, but \
             the agent that starts the command inside does not answer.",
     why: "The agent in the guest hangs or lost its connection (vsock), the guest is out of memory or stopped, or \

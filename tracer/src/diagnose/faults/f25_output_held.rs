@@ -10,6 +10,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "output held",
     severity: Severity::Fault,
     step: Step::Ends,
+    kinds: Kinds::Command,
     means: "The command has ended but kubectl has not: a process left behind by the command still has its output open, \
             and the shim waits for end of file.",
     why: "A background child inherits stdout and stderr, as in `sh -c 'server &'`. A daemon should close them.",

@@ -11,6 +11,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "orphan process",
     severity: Severity::Fault,
     step: Step::Ends,
+    kinds: Kinds::Command,
     means: "The client is gone but the command still runs: it stays in the container with its memory, locks and open \
             files until it ends by itself. Over time hundreds can accumulate.",
     why: "By design, runtimes wait for a command to end: a closed stream does not end it. Without a terminal the \

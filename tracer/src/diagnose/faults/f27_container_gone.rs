@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "container gone",
     severity: Severity::Fault,
     step: Step::Ends,
+    kinds: Kinds::Any,
     means: "The container's first process has ended, or the pod was deleted, but the command of this session still \
             runs. The terminal appears frozen or works as before, and the pod stays Terminating.",
     why: "The end of a container's first process ends the others only if it is the first process of its pid namespace. \

@@ -10,6 +10,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "orphan legs",
     severity: Severity::Fault,
     step: Step::Ends,
+    kinds: Kinds::Any,
     means: "A daemon on the path has not closed its end of connections whose other end is gone. Each costs a \
             descriptor and memory; after tens of thousands the daemon fails for all users.",
     why: "A proxy keeps the outbound connection when the inbound one ends, or an error path does not close it, such as \

@@ -13,6 +13,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "runtime leak",
     severity: Severity::Fault,
     step: Step::Ends,
+    kinds: Kinds::Any,
     means: "The runtime still has FIFOs of ended execs open, each with goroutines and memory. Usage grows with every \
             session until the runtime is restarted or killed.",
     why: "A goroutine of the runtime waits forever: for a stream that was closed in an unusual way, or after a failed \

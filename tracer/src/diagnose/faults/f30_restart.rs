@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "daemon ended",
     severity: Severity::Fault,
     step: Step::Ends,
+    kinds: Kinds::Any,
     means: "A daemon in the middle of the path ended, restarted or was upgraded, and every session through it ended at \
             that moment. kubectl may even report success. The command may still run in the container.",
     why: "A graceful shutdown does not cover upgraded connections: API server, kubelet and runtime drop them when they \

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "output cut",
     severity: Severity::Fault,
     step: Step::Ends,
+    kinds: Kinds::Any,
     means: "kubectl ended with success but did not receive all of the command's output: the last part is missing \
             without an error. A dump or archive made this way is incomplete.",
     why: "A program on the path closed the connection when the command ended, before it had passed on all bytes.",

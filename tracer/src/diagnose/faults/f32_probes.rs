@@ -10,6 +10,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "probes pile up",
     severity: Severity::Fault,
     step: Step::Ends,
+    kinds: Kinds::Any,
     means: "Probes of one container do not end before the next one starts, or end without being reaped. Each occupies \
             a process of the container; eventually none can be started, and execs of users fail, too.",
     why: "A probe takes longer than its period, its timeout does not end the process it started, or a shim does not \

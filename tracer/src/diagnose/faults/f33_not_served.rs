@@ -9,6 +9,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "not served",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Any,
     means: "The API server or the kubelet is stopped: the kernel accepts connections on its behalf, and no request is \
             read. New sessions through it hang, and open ones pass no byte on.",
     why: "A debugger, a person or an agent stopped the process (SIGSTOP), or the host suspended it.",

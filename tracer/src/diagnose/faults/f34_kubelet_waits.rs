@@ -11,6 +11,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "kubelet waits",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Any,
     means: "The kubelet has accepted the request, and the API server does not answer the kubelet's own connections. Before \
             an exec the kubelet asks the API server whether the caller may do this (authorization mode Webhook), and \
             waits for the answer. kubectl hangs; the node becomes NotReady.",

@@ -9,6 +9,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "refused early",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Any,
     means: "kubectl ended with an error after the API server's answer, and the API server asked no kubelet: nothing on \
             the node took part. kubectl printed the reason.",
     why: "The API server refused: the user may not `create pods/exec` (403) or is not authenticated (401), the pod or \

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "kubelet refused",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Any,
     means: "The API server passed the request on to the kubelet. The kubelet answered with an error and connected to no \
             stream of the runtime: no process was started. kubectl printed the reason and exited.",
     why: "The API server's user may not use `nodes/proxy` (403: kubelet authorisation), the kubelet does not accept its \

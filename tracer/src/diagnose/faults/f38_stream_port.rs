@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "stream port",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Any,
     means: "The runtime gave the kubelet the address of a stream, and the kubelet cannot connect to it: refused, or no \
             answer to its SYN. exec, attach and port-forward fail on this node; pods and logs work.",
     why: "A packet filter on the loopback interface, a runtime that serves streams at another address \

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "no listener",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::PortForward,
     means: "The port-forward is whole down to the pod, and the pod's own network refused the connection: no process \
             there listens at this port of the loopback address. Recent versions of kubectl then end.",
     why: "A wrong port number (the container's port counts, not the service's), a server that has not started or has \

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "forward blocked",
     severity: Severity::Fault,
     step: Step::Queues,
+    kinds: Kinds::PortForward,
     means: "A program on kubectl's host does not read its forwarded connection. All connections of a port-forward share one \
             connection to the API server, and kubectl cannot read past the bytes that it cannot deliver: every other \
             connection of this port-forward stands still as well.",

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "not executed",
     severity: Severity::Fault,
     step: Step::Process,
+    kinds: Kinds::Command,
     means: "The path to the container is whole, and the OCI runtime could not execute the command there. Nothing of the \
             command ran. kubectl printed the reason.",
     why: "The image has no such program: no shell, or another name. A script names an interpreter that is not in the image \

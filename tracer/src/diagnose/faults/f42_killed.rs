@@ -9,6 +9,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "killed",
     severity: Severity::Fault,
     step: Step::Ends,
+    kinds: Kinds::Command,
     means: "The command did not end by itself: SIGKILL or SIGTERM ended it. kubectl prints `command terminated with exit \
             code 137` (SIGKILL) or 143 (SIGTERM).",
     why: "The container's memory limit, the end of the container (its pod was deleted or evicted, a liveness probe \

@@ -9,6 +9,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "false success",
     severity: Severity::Fault,
     step: Step::Ends,
+    kinds: Kinds::Command,
     means: "`kubectl exec` exited with code 0 while its command was still running. A script that relies on the exit code \
             goes on too early, and the command's own result is lost.",
     why: "A program on the path closed the idle connection in an orderly way. Over SPDY kubectl cannot tell this from the \

@@ -9,6 +9,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "not connected",
     severity: Severity::Fault,
     step: Step::Legs,
+    kinds: Kinds::Any,
     means: "kubectl has no connection to the API server: the cluster has not seen the request. Either kubectl waits for a \
             program that it started, or the API server's address refuses the connection or does not answer.",
     why: "A credential plugin (`exec` in the kubeconfig) waits for a login in a browser, for a token service or for a \

@@ -8,6 +8,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "not permitted",
     severity: Severity::Fault,
     step: Step::Process,
+    kinds: Kinds::Command,
     means: "The path to the container is whole, the program exists and may be executed, and the kernel did not permit its \
             start (EPERM): \"operation not permitted\". Nothing of the command ran.",
     why: "The file has capabilities (setcap) that the container may not have. Other causes are a seccomp profile or a \

@@ -9,6 +9,7 @@ pub(super) const FAULT: Fault = Fault {
     short: "client stays",
     severity: Severity::Fault,
     step: Step::Ends,
+    kinds: Kinds::Command,
     means: "The command has ended and the connections behind the API server are closed. kubectl still runs, and a \
             person or a script waits for it in vain.",
     why: "kubectl is stopped (Ctrl-Z, job control), or writes the rest of the output to a pipe or a terminal without a \

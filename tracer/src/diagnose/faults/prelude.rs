@@ -6,6 +6,7 @@ pub(super) use crate::{
         fault::{Apart, Fault, Made, Rule},
         finding::{Advice, RuleMatch, Step, number, word},
         host::{Held, Host},
+        kinds::Kinds,
         legs::{End, Leg, Side, retransmits, unread_at},
         queues,
         samples::{APART, both, twice},
