@@ -4,7 +4,11 @@ use std::{io::Write, process::Stdio};
 
 use serde_json::{Value, json};
 
-use super::{PacketFilter, guards::CleanLab};
+use super::{
+    PacketFilter,
+    guards::CleanLab,
+    second_apiserver::{self, SecondApiServer},
+};
 use crate::{
     env::{lab, on, output, wait_until},
     kubectl::{Exec, kubectl, mark},
@@ -55,6 +59,30 @@ fn f36_apiserver_refuses() {
     fails(|script| Exec { pod: "nosuch", ..Exec::sh(script) }, rungs, "F36");
     fails(|script| Exec { container: "nosuch", ..Exec::sh(script) }, rungs, "F36");
     fails(|script| Exec { pod: "nosuch", version: lab().oldest(), ..Exec::sh(script) }, rungs, "F36");
+}
+
+/// No record joins a query to a name server with a request: nothing is named, and no other fault either.
+#[test]
+fn unresolved_name_of_node_names_no_fault() {
+    let _server = SecondApiServer::new("--kubelet-preferred-address-types=Hostname");
+    let mut tracer = Tracer::start(&[]);
+    let exec = Exec { globals: second_apiserver::through(), ..Exec::sh("true") };
+    let exit = exec.start().end();
+    assert_eq!(exit.status.code(), Some(1), "{exit:?}");
+    assert!(exit.output.contains("lookup "), "{exit:?}");
+    // A later session is over: the tracer has read every record of the attempt.
+    succeed(&mut tracer);
+    let trace = tracer.finish();
+    let recording = trace.path("recording.jsonl.zst");
+    let ran = execpath_tests::binary::run([
+        "diagnose".as_ref(),
+        "--from".as_ref(),
+        recording.as_os_str(),
+        "-o".as_ref(),
+        "json".as_ref(),
+    ]);
+    let found: Vec<Value> = serde_json::from_str(&ran.stdout).expect("an array");
+    assert_eq!((ran.code, super::codes(&found)), (Some(0), Vec::new()), "{found:#?}");
 }
 
 /// A pod with a container that runs and one that has ended. The API server accepts an exec into either.

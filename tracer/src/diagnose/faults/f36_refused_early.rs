@@ -13,8 +13,9 @@ pub(super) const FAULT: Fault = Fault {
     means: "kubectl ended with an error after the API server's answer, and the API server asked no kubelet: nothing on \
             the node took part. kubectl printed the reason.",
     why: "The API server refused: the user may not `create pods/exec` (403) or is not authenticated (401), the pod or \
-          container does not exist (404, 400), or admission refused the exec. Or kubectl itself refused after it had read \
-          the pod, because the pod is over or not running.",
+          container does not exist (404, 400), or admission refused the exec. An API server that reaches kubelets by name \
+          could not resolve the node's name (500). Or kubectl itself refused after it had read the pod, because the pod is \
+          over or not running.",
     needs: "A trace of the whole attempt on a host with kubectl and API server, and an API server that has reached a \
             kubelet itself during the trace. One that reaches kubelets through a tunnel (konnectivity) is not reported.",
     apart: &[
@@ -25,6 +26,8 @@ pub(super) const FAULT: Fault = Fault {
     next: &[
         "Read kubectl's message: it has the reason.",
         "Check the right: `kubectl auth can-i create pods/exec`; the pod and its containers: `kubectl get pod`.",
+        "Where kubectl prints `lookup NAME`: have the API server's host resolve the node's name, or set \
+         --kubelet-preferred-address-types=InternalIP.",
         "Look the request up in the API server's audit log: the status code is there.",
     ],
     manual: &[
