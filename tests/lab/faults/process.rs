@@ -27,6 +27,22 @@ fn f12_container_reaches_process_limit() {
     session.is("F12");
 }
 
+/// A limit of one per cent of a CPU for the container of this process, until the guard is dropped.
+fn one_per_cent(pid: u32) -> CgroupOverride {
+    let folder = cgroup_of(pid, "cpu");
+    let (old, new) = (folder.join("cpu.cfs_quota_us"), folder.join("cpu.max"));
+    if old.exists() { CgroupOverride::new(old, "1000") } else { CgroupOverride::new(new, "1000 100000") }
+}
+
+#[test]
+fn f43_container_may_use_one_per_cent_of_cpu() {
+    let _clean = CleanLab::new();
+    let mut session = Session::start(Mode::Stdin, "read -r line; while :; do :; done");
+    let _limit = one_per_cent(session.pid("process"));
+    session.write("go\n");
+    session.is("F43");
+}
+
 #[test]
 fn f22_write_waits_for_disk() {
     let _clean = CleanLab::new();

@@ -141,6 +141,19 @@ pub struct CgroupMeasure {
     /// Number of processes killed for memory: `oom_kill`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_kills: Option<u64>,
+    /// CPU time per period, in microseconds: `cpu.max`, `cpu.cfs_quota_us`. Of the group and its ancestors, the one with
+    /// the smallest share of CPU time counts, also for the next three; `None` without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_quota_us: Option<u64>,
+    /// Length of a period in microseconds: `cpu.max`, `cpu.cfs_period_us`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_period_us: Option<u64>,
+    /// Periods in which the group had something to run: `nr_periods` of `cpu.stat`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_periods: Option<u64>,
+    /// Periods at whose end the group was stopped for the limit: `nr_throttled` of `cpu.stat`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_throttled: Option<u64>,
 }
 
 /// Fill level of a pipe, FIFO or terminal.

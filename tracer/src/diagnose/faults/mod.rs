@@ -41,6 +41,7 @@ mod f39_nobody_listens;
 mod f40_head_of_line;
 mod f41_not_executed;
 mod f42_killed;
+mod f43_cpu;
 mod f44_false_success;
 mod f45_not_connected;
 mod f46_not_let_in;
@@ -84,6 +85,7 @@ pub const FAULTS: &[Fault] = &[
     f21_runtime_gone::FAULT,
     f20_stdin_end::FAULT,
     f22_uninterruptible::FAULT,
+    f43_cpu::FAULT,
     f42_killed::FAULT,
     f30_restart::FAULT,
     f31_output_cut::FAULT,

@@ -1,4 +1,4 @@
-//! Limits of a process's cgroups: frozen, out of processes, out of memory. Both versions, also side by side.
+//! Limits of a process's cgroups: frozen, out of processes, of memory, or of CPU time. Both versions, also side by side.
 
 use std::{
     fs::File,
@@ -52,6 +52,9 @@ impl Hierarchies {
         }
         if let Some(group) = group("memory") {
             memory(&group, &mut measure);
+        }
+        if let Some(group) = group("cpu") {
+            cpu(&group, &mut measure);
         }
         (measure != CgroupMeasure::default()).then_some(measure)
     }
@@ -172,6 +175,31 @@ fn memory(group: &Group, measure: &mut CgroupMeasure) {
     }
 }
 
+/// CPU time per period, and the period, in microseconds; `None` without a limit.
+fn quota(folder: &Path, unified: bool) -> Option<(u64, u64)> {
+    let (quota, period) = if unified {
+        let text = read(folder, "cpu.max")?;
+        let mut words = text.trim_ascii().split(|byte| *byte == b' ');
+        (number(words.next()?)?, number(words.next()?)?)
+    } else {
+        // -1 stands for no limit.
+        (value(folder, "cpu.cfs_quota_us")?, value(folder, "cpu.cfs_period_us")?)
+    };
+    (period > 0).then_some((quota, period))
+}
+
+/// Limit with the smallest share, among the cgroup and those above it, and how often it stopped the group.
+fn cpu(group: &Group, measure: &mut CgroupMeasure) {
+    let limits = group.upwards().filter_map(|folder| Some((quota(folder, group.unified)?, folder)));
+    let tightest = limits.min_by(|((quota, period), _), ((other, others), _)| {
+        (u128::from(*quota) * u128::from(*others)).cmp(&(u128::from(*other) * u128::from(*period)))
+    });
+    let Some(((quota, period), folder)) = tightest else { return };
+    let Some(stat) = read(folder, "cpu.stat") else { return };
+    (measure.cpu_quota_us, measure.cpu_period_us) = (Some(quota), Some(period));
+    (measure.cpu_periods, measure.cpu_throttled) = (keyed(&stat, "nr_periods"), keyed(&stat, "nr_throttled"));
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -184,7 +212,12 @@ mod tests {
             (controllers.iter().map(|one| (*one).to_owned()).collect(), PathBuf::from("/"), root.join(name))
         };
         Hierarchies {
-            mounts: vec![mount(&["freezer"], "freezer"), mount(&["memory"], "memory"), mount(&[], "unified")],
+            mounts: vec![
+                mount(&["freezer"], "freezer"),
+                mount(&["memory"], "memory"),
+                mount(&["cpu", "cpuacct"], "cpu"),
+                mount(&[], "unified"),
+            ],
         }
     }
 
@@ -231,6 +264,31 @@ mod tests {
         let measure = measured(root, "4:memory:/b\n3:freezer:/a\n0::/\n").unwrap();
         assert_eq!((measure.frozen, measure.memory, measure.memory_max), (Some(true), Some(4096), None));
         assert_eq!((measure.memory_limit_hits, measure.memory_kills), (Some(0), Some(2)));
+    }
+
+    #[test]
+    fn smallest_share_of_cpu_time_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let cpu = |measure: CgroupMeasure| {
+            (measure.cpu_quota_us, measure.cpu_period_us, measure.cpu_periods, measure.cpu_throttled)
+        };
+        write(root, "unified/pod/c/cpu.max", "max 100000\n");
+        write(root, "unified/pod/c/cpu.stat", "usage_usec 7\nnr_periods 9\nnr_throttled 8\n");
+        write(root, "unified/pod/cpu.max", "1000 100000\n");
+        write(root, "unified/pod/cpu.stat", "usage_usec 9\nnr_periods 30\nnr_throttled 29\n");
+        let of_version_2 = (Some(1_000), Some(100_000), Some(30), Some(29));
+        assert_eq!(cpu(measured(root, "0::/pod/c\n").unwrap()), of_version_2);
+        // Half of a CPU is less than two, whatever the lengths of the periods.
+        for (path, quota, period) in [("cpu/a/b", "5000", "10000"), ("cpu/a", "200000", "100000")] {
+            write(root, &format!("{path}/cpu.cfs_quota_us"), quota);
+            write(root, &format!("{path}/cpu.cfs_period_us"), period);
+            write(root, &format!("{path}/cpu.stat"), "nr_periods 4\nnr_throttled 3\nthrottled_time 5\n");
+        }
+        assert_eq!(cpu(measured(root, "2:cpu,cpuacct:/a/b\n").unwrap()), (Some(5_000), Some(10_000), Some(4), Some(3)));
+        write(root, "cpu/a/b/cpu.cfs_quota_us", "-1\n");
+        write(root, "cpu/a/cpu.cfs_quota_us", "-1\n");
+        assert_eq!(measured(root, "2:cpu,cpuacct:/a/b\n"), None, "no limit");
     }
 
     #[test]
