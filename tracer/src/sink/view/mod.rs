@@ -12,6 +12,7 @@ mod exit;
 mod hop;
 mod links;
 mod parts;
+mod piece;
 mod time;
 
 pub(super) use self::parts::Parts;
@@ -22,7 +23,8 @@ use self::{
     exit::Exit,
     hop::{Hop, known},
     links::Link,
-    parts::{Part, SessionParts},
+    parts::SessionParts,
+    piece::Piece,
 };
 use super::Header;
 use crate::model::{
@@ -167,7 +169,7 @@ pub struct Session<'a> {
     merged_into: Option<&'a str>,
     target: Target<'a>,
     #[schemars(with = "Client<'a>")]
-    client: Part<'a, Client<'a>>,
+    client: Piece<'a, Client<'a>>,
     command: Option<&'a [RawText]>,
     command_truncated: bool,
     tty: Option<bool>,
@@ -176,7 +178,8 @@ pub struct Session<'a> {
     exit: Option<Exit>,
     /// How far the client's request came; absent if no client asked an API server.
     #[serde(skip_serializing_if = "Option::is_none")]
-    attempt: Option<Attempt>,
+    #[schemars(with = "Option<Attempt<'a>>")]
+    attempt: Option<Piece<'a, Attempt<'a>>>,
     idle_ms: Option<u64>,
     health: &'static str,
     /// Faults over the whole recording, if it was evaluated.
@@ -186,27 +189,29 @@ pub struct Session<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     health_reason: Option<&'a str>,
     #[schemars(with = "Vec<Hop<'a>>")]
-    hops: Vec<Part<'a, Hop<'a>>>,
+    hops: Vec<Piece<'a, Hop<'a>>>,
     #[schemars(with = "Vec<Link<'a>>")]
-    links: Vec<Part<'a, Link<'a>>>,
+    links: Vec<Piece<'a, Link<'a>>>,
     complete: bool,
     confidence: Option<&'static str>,
     beyond: Vec<Beyond>,
     gaps: Vec<Gap<'a>>,
 }
 
-/// Client, hops and links of a session.
-type SessionViews<'a> = (Part<'a, Client<'a>>, Vec<Part<'a, Hop<'a>>>, Vec<Part<'a, Link<'a>>>);
+/// Client, attempt, hops and links of a session.
+type SessionViews<'a> =
+    (Piece<'a, Client<'a>>, Option<Piece<'a, Attempt<'a>>>, Vec<Piece<'a, Hop<'a>>>, Vec<Piece<'a, Link<'a>>>);
 
 impl<'a> Session<'a> {
     /// Builds the view of a session at boot time `now`. Measurements and health come from `report`.
     #[must_use]
     pub fn new(session: &'a model::Session, header: &'a Header, report: &'a Report, now: BootTime) -> Self {
         let measures = &report.measures;
-        let hops = session.hops.iter().map(|hop| Part::New(Hop::new(hop, header, measures))).collect();
-        let links = session.links.iter().map(|link| Part::New(Link::new(link, measures))).collect();
-        let client = Part::New(Client::new(session, header));
-        Self::of(session, header, report, now, (client, hops, links))
+        let hops = session.hops.iter().map(|hop| Piece::New(Hop::new(hop, header, measures))).collect();
+        let links = session.links.iter().map(|link| Piece::New(Link::new(link, measures))).collect();
+        let client = Piece::New(Client::new(session, header));
+        let attempt = Attempt::new(session, |at| moment(header.anchor, at)).map(Piece::New);
+        Self::of(session, header, report, now, (client, attempt, hops, links))
     }
 
     /// Like [`Session::new`], with parts that were serialised before.
@@ -217,8 +222,9 @@ impl<'a> Session<'a> {
         now: BootTime,
         parts: &'a SessionParts,
     ) -> Self {
-        let (hops, links) = (parts.hops().map(Part::Same).collect(), parts.links().map(Part::Same).collect());
-        Self::of(session, header, report, now, (Part::Same(parts.client()), hops, links))
+        let (hops, links) = (parts.hops().map(Piece::Same).collect(), parts.links().map(Piece::Same).collect());
+        let (client, attempt) = (Piece::Same(parts.client()), parts.attempt().map(Piece::Same));
+        Self::of(session, header, report, now, (client, attempt, hops, links))
     }
 
     fn of(
@@ -226,7 +232,7 @@ impl<'a> Session<'a> {
         header: &'a Header,
         report: &'a Report,
         now: BootTime,
-        (client, hops, links): SessionViews<'a>,
+        (client, attempt, hops, links): SessionViews<'a>,
     ) -> Self {
         let measures = &report.measures;
         let when = |at| moment(header.anchor, at);
@@ -261,7 +267,7 @@ impl<'a> Session<'a> {
             stdin: session.stdin,
             exec_id: session.exec_id.as_deref(),
             exit: Exit::of(session, when),
-            attempt: Attempt::new(session, when),
+            attempt,
             idle_ms: idle(session, measures, now).map(model::Span::as_millis),
             health: health(session, report).token(),
             faults: faults(session, header, report),

@@ -1,4 +1,4 @@
-//! Client, hops and links of open sessions as JSON. Each line repeats the whole session, but most changes leave these
+//! Client, attempt, hops and links of open sessions as JSON. Each line repeats the whole session, but most changes leave these
 //! parts as they were: a line copies their JSON instead of making it anew.
 
 use std::{
@@ -7,10 +7,10 @@ use std::{
     sync::Arc,
 };
 
-use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{
+    attempt::AttemptPieces,
     client::{Client, client_confidence},
     hop::Hop,
     links::Link,
@@ -19,16 +19,6 @@ use crate::{
     model::{self, Confidence, ExitStatus, Measures, ProcessInfo, Role, Session, SessionId, TaskKey},
     sink::{Header, json},
 };
-
-/// A part of a session.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum Part<'a, T> {
-    /// Its fields.
-    New(T),
-    /// The JSON of its fields, from an earlier line.
-    Same(&'a RawValue),
-}
 
 /// Parts of all open sessions, without measurements: those change with every line.
 #[derive(Default)]
@@ -42,6 +32,7 @@ pub(in crate::sink) struct Parts {
 /// Parts of one session, in its order.
 pub(in crate::sink) struct SessionParts {
     client: ClientPart,
+    attempt: AttemptPieces,
     hops: Vec<(HopKey, HopPart)>,
     links: Vec<(model::Link, Arc<RawValue>)>,
 }
@@ -75,7 +66,8 @@ impl Parts {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
                 let client = client_part(session, header)?;
-                new.insert(SessionParts { client, hops: Vec::new(), links: Vec::new() })
+                let attempt = AttemptPieces::default();
+                new.insert(SessionParts { client, attempt, hops: Vec::new(), links: Vec::new() })
             }
         };
         let (client, fields, _) = &parts.client;
@@ -92,6 +84,7 @@ impl Parts {
             let old = std::mem::replace(&mut parts.hops, made?);
             release(hops, old);
         }
+        parts.attempt.update(session, header)?;
         update_links(&mut parts.links, &session.links, unmeasured)?;
         Ok(parts)
     }
@@ -107,6 +100,10 @@ impl Parts {
 impl SessionParts {
     pub(super) fn client(&self) -> &RawValue {
         &self.client.2
+    }
+
+    pub(super) fn attempt(&self) -> Option<&RawValue> {
+        self.attempt.json()
     }
 
     pub(super) fn hops(&self) -> impl Iterator<Item = &RawValue> {
