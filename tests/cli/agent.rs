@@ -51,6 +51,10 @@ fn wrong_configuration_is_one_line_and_a_hint() {
         ("[metrics]\naddress = 'x'", "FILE: `metrics` is table, not a text or a number", ""),
         ("metrics = ':1'\nmetrics = ':2'", "FILE, line 2: duplicate key", ""),
         ("metrics = ", "FILE, line 1: ", "write `key = value`"),
+        ("record = 'nats://h/c'\nrotate = '1GB'", "FILE: `--rotate` is for files", "omit it"),
+        ("record = '/x.jsonl'\nqueue = '/q'", "FILE: `--queue` is for the stream of a cluster", ""),
+        ("record = 'nats://h/c'\nqueue = '/q'\nqueue-bytes = '9kB'", "FILE: invalid value '9kB'", ""),
+        ("record = 'nats://h/c'\nqueue-bytes = '9MB'", "FILE: ", ""),
         ("redact = ['(']\nmetrics = ':0'", "FILE: invalid value '(' for '--redact <REGEX>'", ""),
     ];
     for (config, what, hint) in wrong {

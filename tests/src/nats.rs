@@ -99,6 +99,38 @@ impl Server {
     }
 }
 
+/// A message of a cluster's stream, as the server has it.
+#[derive(Clone, Debug)]
+pub struct Raw {
+    /// `Nats-Msg-Id`.
+    pub id: String,
+    /// A batch.
+    pub payload: Vec<u8>,
+}
+
+impl Server {
+    /// All messages of a cluster's stream, in order.
+    ///
+    /// # Panics
+    /// If the stream cannot be read.
+    #[must_use]
+    pub fn messages(&self, cluster: &str) -> Vec<Raw> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let client = async_nats::connect(self.url()).await.expect("a connection");
+            let context = async_nats::jetstream::new(client);
+            let stream = context.get_stream(format!("execpath-v1-{cluster}")).await.expect("a stream");
+            let mut messages = Vec::new();
+            for position in 1..=stream.cached_info().state.last_sequence {
+                let message = stream.get_raw_message(position).await.expect("a message");
+                let id = message.headers.get("Nats-Msg-Id").expect("an id").to_string();
+                messages.push(Raw { id, payload: message.payload.to_vec() });
+            }
+            messages
+        })
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.end();

@@ -5,4 +5,5 @@ mod follow;
 mod late_start;
 mod permissions;
 mod publish;
+mod queue;
 mod roundtrip;

@@ -1,4 +1,4 @@
-//! Publishes recordings as a trace would: through the pump, with its parts.
+//! Publishes recordings, and keeps batches.
 
 use std::{
     path::Path,
@@ -6,52 +6,21 @@ use std::{
 };
 
 use execpath::{
-    correlate::Options,
-    engine::{Pump, Setup},
-    model::Span,
-    record::{Batch, BatchSink, Reader, RecordTarget, Rotate, Writer, Written},
-    redact::Redactor,
-    sink::Header,
-    stream::{Address, Credentials, Files, Publisher, Run},
+    record::{Batch, BatchSink, Rotate, Written},
+    stream::{Files, Publisher, Run},
 };
+use execpath_tests::publishing;
+pub(crate) use execpath_tests::publishing::{often, run_of};
 
-/// Frequent parts: recordings of tests are short.
-pub(crate) fn often() -> Rotate {
-    Rotate { age: Some(Span::from_millis(50)), ..Rotate::default() }
-}
-
-/// Identity of a recording's host.
-pub(crate) fn run_of(recording: &Path) -> Run {
-    let host = Reader::open(recording).expect("a recording").header().host.clone();
-    Run { hostname: host.hostname, boot_id: host.boot_id, began: 1 }
-}
-
-/// A publisher to this address.
+/// A publisher to this address, with its queue in memory.
 pub(crate) fn publisher(address: &str, files: &Files, run: &Run) -> Publisher {
-    let address = Address::parse(address).expect("an address");
-    let credentials = Credentials::read(files, &address).expect("credentials");
-    Publisher::new(&address, credentials, run).expect("a publisher")
+    publishing::publisher(address, files, run, None)
 }
 
 /// Feeds a recording to a sink. `at_half` is called after half of the observations.
 pub(crate) fn feed(recording: &Path, sink: Box<dyn BatchSink>, rotate: Rotate, at_half: impl FnOnce()) -> Written {
-    let mut reader = Reader::open(recording).expect("a recording");
-    let header = reader.header().clone();
-    let seen: Vec<_> = reader.by_ref().collect();
-    let writer = Writer::begin(RecordTarget::of_batches(sink, rotate), &header).expect("a writer");
-    let setup = Setup { redactor: Redactor { keep_secrets: true, ..Redactor::default() }, ..Setup::default() };
-    let host = Header { host: header.host.clone(), ..Header::default() };
-    let options = Options { pairing: header.pairing(), ..Options::default() };
-    let mut pump = Pump::new(setup, host, &options, Some(writer));
-    let (first, second) = seen.split_at(seen.len() / 2);
-    for seen in first {
-        pump.take(seen.clone()).expect("the sink takes it");
-    }
-    at_half();
-    for seen in second {
-        pump.take(seen.clone()).expect("the sink takes it");
-    }
-    pump.finish().expect("the sink takes it").written.expect("a recording")
+    let mut at_half = Some(at_half);
+    publishing::feed_pieces(recording, sink, rotate, 2, Vec::new(), |_| at_half.take().into_iter().for_each(|it| it()))
 }
 
 /// Publishes a recording as a whole.

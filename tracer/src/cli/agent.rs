@@ -55,14 +55,16 @@ fn load(arguments: &[OsString]) -> Result<Agent, Failure> {
     let of_agent = all.find_subcommand(NAME).ok_or_else(|| Failure::usage("no such command", ""))?;
     let words = config::words(path, of_agent, given)?;
     let whole: Vec<OsString> = arguments.iter().cloned().chain(words).collect();
-    let whole = parse(&whole)
-        .map_err(|failure| Failure { what: format!("{}: {}", path.display(), failure.what), ..failure })?;
-    checked(agent(&whole)?)
+    parse(&whole)
+        .and_then(|whole| checked(agent(&whole)?))
+        .map_err(|failure| Failure { what: format!("{}: {}", path.display(), failure.what), ..failure })
 }
 
 /// Refuses options that would do nothing.
 fn checked(agent: Agent) -> Result<Agent, Failure> {
-    stream::needed(agent.nats.given(), agent.record.as_deref()).map(|()| agent)
+    stream::needed(agent.nats.given().or_else(|| agent.queue.given()), agent.record.as_deref())?;
+    stream::without_rotation(agent.rotate.is_some(), agent.record.as_deref())?;
+    Ok(agent)
 }
 
 fn agent(matches: &ArgMatches) -> Result<Agent, Failure> {

@@ -1,14 +1,14 @@
 //! Arguments of the agent, and of all commands that export.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZero, path::PathBuf, time::Duration};
 
 use clap::{Args, builder::ValueHint};
 
 use super::{
-    shared_args::{Audit, Kernel, Nats, Places, Privacy},
+    shared_args::{Audit, Kernel, Nats, Places, Privacy, Queue},
     values::{address, measure},
 };
-use crate::record::Rotate;
+use crate::{model::Span, record::Rotate};
 
 /// Interval of samples for exporters.
 pub(super) const MEASURED: Duration = Duration::from_secs(5);
@@ -27,6 +27,10 @@ pub(super) struct Export {
     pub(super) otlp: Option<String>,
 }
 
+/// Sizes and number of the files that the agent records, unless told otherwise.
+pub(super) const ROTATE: Rotate =
+    Rotate { bytes: Some(100_000_000), age: Some(Span::from_secs(86_400)), keep: NonZero::new(7) };
+
 #[derive(Debug, Args)]
 pub(super) struct Agent {
     /// Configuration in TOML. Its keys are the names of these options, without the dashes; options on the command line go
@@ -40,14 +44,17 @@ pub(super) struct Agent {
     /// `nats://HOST[:PORT]/CLUSTER` publishes to a message stream instead.
     #[arg(long, value_name = "FILE|nats://…", value_hint = ValueHint::FilePath)]
     pub(super) record: Option<PathBuf>,
-    /// Start a new recording file at this size or age, and keep this many.
-    #[arg(long, value_name = "WHEN", default_value = "100MB,24h,keep=7")]
-    pub(super) rotate: Rotate,
+    /// Start a new recording file at this size or age, and keep this many. Default: `100MB,24h,keep=7`. Not for a stream,
+    /// whose server limits it.
+    #[arg(long, value_name = "WHEN")]
+    pub(super) rotate: Option<Rotate>,
     /// Sample open sessions at this interval (2s–30s).
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = measure)]
     pub(super) measure: Duration,
     #[command(flatten)]
     pub(super) nats: Nats,
+    #[command(flatten)]
+    pub(super) queue: Queue,
     #[command(flatten)]
     pub(super) export: Export,
     #[command(flatten)]

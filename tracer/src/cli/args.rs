@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::ValueHint};
 
-pub(super) use super::shared_args::{Audit, HostFiles, Kernel, Places, Privacy, Since};
+pub(super) use super::shared_args::{Audit, HostFiles, Kernel, Places, Privacy, Queue, Since};
 use super::{
     agent_args::{Agent, Export},
     examples::EXAMPLES,
@@ -141,6 +141,7 @@ pub(super) struct Record {
         value_name = "nats://…",
         conflicts_with_all = [
             "rotate",
+            "queue",
             "duration",
             "measure",
             "stay",
@@ -178,6 +179,8 @@ pub(super) struct Record {
     pub(super) stay: bool,
     #[command(flatten)]
     pub(super) since: Since,
+    #[command(flatten)]
+    pub(super) queue: Queue,
     #[command(flatten)]
     pub(super) privacy: Privacy,
     #[command(flatten)]

@@ -174,7 +174,7 @@ fn record(args: args::Record, arguments: &[OsString]) -> Result<Exit, Failure> {
     // `--since` reads.
     let option = args.since.since.map(|_| "--since");
     stream::needed(option, None)?;
-    stream::needed(args.since.nats.given(), [&*args.file])?;
+    stream::needed(args.since.nats.given().or_else(|| args.queue.given()), [&*args.file])?;
     let file = stream::address(&args.file)?.map_or_else(|| named(&args.file), |address| address.to_string());
     let shown = live::live(resolve::record(args, arguments)?).map_err(|error| live_failure(&error))?;
     stream::undelivered(&shown);

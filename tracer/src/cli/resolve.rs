@@ -13,7 +13,7 @@ use super::{
     args::{self, Color},
     error::{Failure, named, tell},
     exit::Exit,
-    shared_args::Nats,
+    shared_args::{Nats, Queue},
     stream,
 };
 use crate::{
@@ -127,10 +127,8 @@ pub(super) fn trace(args: args::Trace, command: &[OsString]) -> Result<Live, Fai
 pub(super) fn record(args: args::Record, command: &[OsString]) -> Result<Live, Failure> {
     let netns = host(&args.places)?;
     let audit_log = audit_log(&args.audit)?;
-    if args.rotate.is_some() && Address::is_meant(&args.file) {
-        return Err(Failure::usage("`--rotate` is for files", "the server limits a stream by age and size"));
-    }
-    let (record, is_published) = target(&args.file, args.rotate, &args.since.nats)?;
+    stream::without_rotation(args.rotate.is_some(), Some(&args.file))?;
+    let (record, is_published) = target(&args.file, args.rotate, &args.since.nats, &args.queue)?;
     let every = humantime::format_duration(args.measure);
     let stop = if io::stderr().is_terminal() { "; press Ctrl-C to stop" } else { "" };
     let begun = format!(
@@ -165,7 +163,8 @@ pub(super) fn agent(
 ) -> Result<Live, Failure> {
     let netns = host(&args.places)?;
     let audit_log = audit_log(&args.audit)?;
-    let record = args.record.as_deref().map(|path| target(path, Some(args.rotate), &args.nats)).transpose()?;
+    let rotate = Some(args.rotate.unwrap_or(agent_args::ROTATE));
+    let record = args.record.as_deref().map(|path| target(path, rotate, &args.nats, &args.queue)).transpose()?;
     let (record, is_published) = record.map_or((None, false), |(record, is_published)| (Some(record), is_published));
     let redactor = redactor(args.privacy.clone());
     let live = Live {
@@ -431,9 +430,9 @@ pub(super) fn create(path: &Path) -> Result<File, Failure> {
 }
 
 /// Target of a recording that may be a message stream; true with it if it is one.
-fn target(path: &Path, rotate: Option<Rotate>, nats: &Nats) -> Result<(RecordTarget, bool), Failure> {
+fn target(path: &Path, rotate: Option<Rotate>, nats: &Nats, queue: &Queue) -> Result<(RecordTarget, bool), Failure> {
     match stream::address(path)? {
-        Some(address) => Ok((stream::target(&address, nats)?, true)),
+        Some(address) => Ok((stream::target(&address, nats, queue)?, true)),
         None => Ok((place(path, rotate)?, false)),
     }
 }

@@ -5,8 +5,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, builder::ValueHint};
 use regex::bytes::Regex;
 
-use super::values::{duration, regex};
-use crate::plan::Road;
+use super::values::{duration, queue_bytes, regex};
+use crate::{plan::Road, stream::Disk};
 
 /// Arguments of `trace` and `watch` that concern this host only. They conflict with a stream.
 pub(super) const OF_THIS_HOST: [&str; 11] = [
@@ -108,6 +108,19 @@ pub(super) struct Nats {
     pub(super) nats_token: Option<PathBuf>,
 }
 
+/// Where batches for a message stream wait.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Message stream")]
+pub(super) struct Queue {
+    /// Keep what the server of the stream does not take in this folder, which no other user may enter, and publish it later,
+    /// also after a restart. Default: 16 MiB in memory.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(super) queue: Option<PathBuf>,
+    /// Most bytes in the folder of `--queue`, 1MB or more. Observations without room are counted.
+    #[arg(long, value_name = "SIZE", default_value = "64MB", value_parser = queue_bytes, requires = "queue")]
+    pub(super) queue_bytes: u64,
+}
+
 /// The part of a message stream to read.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Message stream")]
@@ -122,6 +135,18 @@ pub(super) struct Since {
 
 /// Time that is read of a stream by default.
 const SINCE: Duration = Duration::from_secs(600);
+
+impl Queue {
+    /// The option, if it is given. It does nothing without a stream.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        self.queue.is_some().then_some("--queue")
+    }
+
+    /// The folder and its size, if one is given.
+    pub(super) fn disk(&self) -> Option<Disk> {
+        Some(Disk { folder: self.queue.clone()?, bytes: self.queue_bytes })
+    }
+}
 
 impl Nats {
     /// The first option that is given. It does nothing without a stream.

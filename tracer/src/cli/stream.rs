@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{
     error::{Failure, named, tell},
     exit::Exit,
-    shared_args::Nats,
+    shared_args::{Nats, Queue},
 };
 use crate::{
     confine::Net,
@@ -42,6 +42,14 @@ pub(super) fn needed<'a>(
     }
 }
 
+/// Refuses `--rotate` for a stream: it would do nothing.
+pub(super) fn without_rotation(is_given: bool, target: Option<&Path>) -> Result<(), Failure> {
+    if is_given && target.is_some_and(Address::is_meant) {
+        return Err(Failure::usage("`--rotate` is for files", "omit it: the server limits a stream by age and size"));
+    }
+    Ok(())
+}
+
 /// Reads the credentials.
 pub(super) fn credentials(nats: &Nats, address: &Address) -> Result<Credentials, Failure> {
     if let Some(option) = nats.given().filter(|_| address.has_token()) {
@@ -62,16 +70,20 @@ pub(super) fn credentials(nats: &Nats, address: &Address) -> Result<Credentials,
 }
 
 /// A recording to a stream, under the name of this host.
-pub(super) fn target(address: &Address, nats: &Nats) -> Result<RecordTarget, Failure> {
+pub(super) fn target(address: &Address, nats: &Nats, queue: &Queue) -> Result<RecordTarget, Failure> {
     let host = probe_host::probe(None);
     let run = Run::now(host.hostname, host.boot_id);
-    let publisher = Publisher::new(address, credentials(nats, address)?, &run).map_err(|error| {
-        let hint = match error {
-            PublishError::Hostname(_) => "`hostnamectl set-hostname NAME`: letters, digits, `-` and `.`",
-            PublishError::Unknown(_) => "the server need not be up, but its name must be known",
-        };
-        Failure::new(Exit::BadInput, format!("cannot publish to {address}: {error}"), hint)
-    })?;
+    let publisher =
+        Publisher::new(address, credentials(nats, address)?, &run, queue.disk().as_ref()).map_err(|error| {
+            let hint = match error {
+                PublishError::Hostname(_) => "`hostnamectl set-hostname NAME`: letters, digits, `-` and `.`",
+                PublishError::Unknown(_) => "the server need not be up, but its name must be known",
+                PublishError::Queue(..) => {
+                    "`--queue` needs a folder of its own, of this user alone; it is created if its parent exists"
+                }
+            };
+            Failure::new(Exit::BadInput, format!("cannot publish to {address}: {error}"), hint)
+        })?;
     Ok(RecordTarget::of_batches(Box::new(publisher), Publisher::rotate()))
 }
 

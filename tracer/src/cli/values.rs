@@ -8,6 +8,8 @@ use std::{
 
 use regex::bytes::Regex;
 
+use crate::record;
+
 /// A moment of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
@@ -83,6 +85,15 @@ pub(super) fn moment(text: &str) -> Result<Moment, String> {
         .map_err(|error| format!("{error}; examples: `2026-11-21T22:14:03Z`, `+90s`"))?;
     let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|error| error.to_string())?;
     u64::try_from(since.as_nanos()).map(Moment::Utc).map_err(|error| error.to_string())
+}
+
+/// A size that has room for several batches.
+pub(super) fn queue_bytes(text: &str) -> Result<u64, String> {
+    match record::size(text) {
+        Some(bytes) if bytes < 1_000_000 => Err("must be 1MB or more".to_owned()),
+        Some(bytes) => Ok(bytes),
+        None => Err("examples: `64MB`, `1GiB`".to_owned()),
+    }
 }
 
 pub(super) fn speed(text: &str) -> Result<f64, String> {

@@ -11,7 +11,7 @@ use crate::{
     correlate::{Correlator, Options},
     diagnose,
     model::{BootTime, Change, Depth, Fact, MapFill, Observation, Report, Scope, Session, State, Want},
-    record::{Writer, Written},
+    record::{REFUSED, Writer, Written},
     redact::Redactor,
     sink::{self, Sink},
 };
@@ -127,6 +127,8 @@ pub struct Pump {
     sinks: Vec<Box<dyn Sink>>,
     exporters: Vec<Box<dyn Sink>>,
     recorder: Option<Recording>,
+    /// Observations that the recording left out, as the exporters know it.
+    unrecorded: u64,
     header: sink::Header,
     /// Faults over time; `None` unless a recording is evaluated as a whole.
     history: Option<History>,
@@ -155,6 +157,7 @@ impl Pump {
             sinks,
             exporters,
             recorder,
+            unrecorded: 0,
             header,
             history,
             begun: false,
@@ -221,6 +224,9 @@ impl Pump {
         // Start a new file only when no fact is pending and all findings have been reported.
         if let (Some(recorder), true) = (&mut self.recorder, is_tick && self.correlator.is_reported()) {
             recorder.go_on(at, &self.correlator)?;
+        }
+        if is_tick {
+            self.show_unrecorded();
         }
         self.show()
     }
@@ -367,6 +373,7 @@ impl Pump {
     pub fn finish(mut self) -> io::Result<Shown> {
         self.correlator.flush();
         self.begin()?;
+        self.show_unrecorded();
         self.judge();
         let needs_sessions = self.sinks.iter().any(|sink| sink.needs_sessions());
         let report = if needs_sessions { self.final_report() } else { self.correlator.summary() };
@@ -376,6 +383,15 @@ impl Pump {
         }
         let written = self.recorder.map(Recording::finish).transpose()?;
         Ok(Shown { sessions: self.shown, of, timed_out: false, written, lost: report.totals.lost })
+    }
+
+    /// Shows the number of observations that the recording left out to the exporters, if it has grown.
+    fn show_unrecorded(&mut self) {
+        let refused = self.recorder.as_ref().map_or(0, Recording::refused);
+        let more = refused - std::mem::replace(&mut self.unrecorded, refused);
+        if more > 0 {
+            self.exporters.iter_mut().for_each(|exporter| exporter.unrecorded(REFUSED, more));
+        }
     }
 
     fn final_report(&mut self) -> Report {

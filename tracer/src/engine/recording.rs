@@ -45,6 +45,11 @@ impl Recording {
         if full { self.writer.go_on(now, &self.remembered) } else { Ok(()) }
     }
 
+    /// Observations that had no room, so far.
+    pub(super) const fn refused(&self) -> u64 {
+        self.writer.refused()
+    }
+
     pub(super) fn finish(self) -> io::Result<Written> {
         self.writer.finish()
     }

@@ -79,6 +79,10 @@ impl Sink for ExportSink {
         self.exporter.shared.fold().fill(maps);
     }
 
+    fn unrecorded(&mut self, what: &str, observations: u64) {
+        self.exporter.shared.fold().lost(what, observations);
+    }
+
     fn finish(&mut self, _report: &Report) -> io::Result<()> {
         if self.drains {
             self.exporter.drain();

@@ -212,7 +212,8 @@ impl Fold {
         }
     }
 
-    fn lost(&mut self, what: &str, count: u64) {
+    /// Counts a loss: events, or milliseconds of a delay, by its name.
+    pub fn lost(&mut self, what: &str, count: u64) {
         let source = [what.to_owned().into()];
         match unit_of_loss(what) {
             Unit::Events => self.series.add(&LOST, &source, count),

@@ -29,6 +29,15 @@ pub trait BatchSink: Send + fmt::Debug {
     /// True if the queue has space for several batches.
     fn has_room(&self) -> bool;
 
+    /// Notes the number of observations that had no room and that no part tells yet. A sink that outlives the process keeps
+    /// it. Default: ignored.
+    fn left_out(&mut self, _observations: u64) {}
+
+    /// The number that an earlier process left. Default: none.
+    fn left_out_before(&self) -> u64 {
+        0
+    }
+
     /// Waits for the delivery of the queue, for a bounded time. Returns the number of observations that were not
     /// delivered.
     fn finish(&mut self) -> u64;
@@ -42,30 +51,50 @@ pub(super) struct Batches {
     observations: u64,
     /// True if the lines have more than ticks.
     has_facts: bool,
-    /// Observations refused since the last part; `None` while none are.
-    refused: Option<u64>,
-    /// Observations refused in earlier parts.
-    refused_before: u64,
+    /// Set after a refused batch, until the next part.
+    is_broken: bool,
+    /// Observations that were refused.
+    refused: u64,
+    /// Observations that were refused, also in an earlier process, and that no part tells yet.
+    untold: u64,
+    /// Those of them that the lines tell.
+    told_in_lines: u64,
     /// Compressed bytes that the sink took.
     bytes: u64,
 }
 
 impl Batches {
     pub(super) fn new(sink: Box<dyn BatchSink>) -> Self {
-        Self { sink, lines: Vec::new(), observations: 0, has_facts: false, refused: None, refused_before: 0, bytes: 0 }
+        let untold = sink.left_out_before();
+        Self {
+            sink,
+            lines: Vec::new(),
+            observations: 0,
+            has_facts: false,
+            is_broken: false,
+            refused: 0,
+            untold,
+            told_in_lines: 0,
+            bytes: 0,
+        }
     }
 
     /// Adds the line of an observation. Returns false if it was left out: what follows a refused batch makes no sense
     /// without it, until the next part begins.
     pub(super) fn observe(&mut self, line: &[u8], is_tick: bool) -> io::Result<bool> {
         self.add(line)?;
-        if let Some(refused) = &mut self.refused {
-            *refused += 1;
+        self.has_facts |= !is_tick;
+        if self.is_broken {
+            self.refuse(1);
             return Ok(false);
         }
         self.observations += 1;
-        self.has_facts |= !is_tick;
         Ok(true)
+    }
+
+    fn refuse(&mut self, observations: u64) {
+        self.refused += observations;
+        self.untold += observations;
     }
 
     /// Adds a line with its end, of an observation or not.
@@ -73,8 +102,17 @@ impl Batches {
         if !self.lines.is_empty() && self.lines.len() + line.len() > ENOUGH {
             self.flush()?;
         }
-        if self.refused.is_none() {
+        if !self.is_broken {
             self.lines.extend_from_slice(line);
+        }
+        Ok(())
+    }
+
+    /// Adds the line that tells of [`untold`](Self::untold).
+    pub(super) fn add_untold(&mut self, line: &[u8]) -> io::Result<()> {
+        self.add(line)?;
+        if !self.is_broken {
+            self.told_in_lines = self.untold;
         }
         Ok(())
     }
@@ -86,7 +124,7 @@ impl Batches {
 
     /// True after a refused batch: the lines are left out until the next part.
     pub(super) const fn is_broken(&self) -> bool {
-        self.refused.is_some()
+        self.is_broken
     }
 
     /// True if a new part can begin after a refused batch.
@@ -94,19 +132,19 @@ impl Batches {
         self.sink.has_room()
     }
 
-    /// Takes lines again, for a new part. Returns the number of observations that were left out before.
-    pub(super) fn mend(&mut self) -> u64 {
-        let refused = self.refused.take().unwrap_or_default();
-        self.refused_before += refused;
-        refused
+    /// Takes lines again, for a new part.
+    pub(super) const fn mend(&mut self) {
+        self.is_broken = false;
     }
 
-    /// Takes back [`mend`](Self::mend) if the new part was refused as well, so that its count is reported later.
-    pub(super) fn refuse_again(&mut self, before: u64) -> bool {
-        let Some(refused) = &mut self.refused else { return false };
-        *refused += before;
-        self.refused_before -= before;
-        true
+    /// Number of observations that were left out and that no part tells yet.
+    pub(super) const fn untold(&self) -> u64 {
+        self.untold
+    }
+
+    /// Number of observations of this process that were left out.
+    pub(super) const fn refused(&self) -> u64 {
+        self.refused
     }
 
     pub(super) const fn bytes(&self) -> u64 {
@@ -115,27 +153,36 @@ impl Batches {
 
     /// Gives the lines to the sink.
     pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.has_facts = false;
+        if self.is_broken {
+            self.sink.left_out(self.untold);
+        }
         if self.lines.is_empty() {
             return Ok(());
         }
         let frame = zstd::bulk::compress(&self.lines, zstd::DEFAULT_COMPRESSION_LEVEL)?;
         self.lines.clear();
-        self.has_facts = false;
-        let (observations, bytes) = (std::mem::take(&mut self.observations), frame.len() as u64);
+        let (observations, told) = (std::mem::take(&mut self.observations), std::mem::take(&mut self.told_in_lines));
+        let bytes = frame.len() as u64;
         if self.sink.take(Batch { observations, frame }) {
             self.bytes += bytes;
+            self.untold -= told;
+            if told > 0 {
+                self.sink.left_out(self.untold);
+            }
         } else {
-            self.refused = Some(self.refused.unwrap_or_default() + observations);
+            self.is_broken = true;
+            self.refuse(observations);
+            self.sink.left_out(self.untold);
         }
         Ok(())
     }
 
     /// Ends the recording. Returns the number of observations that no reader will get.
     pub(super) fn finish(&mut self) -> u64 {
-        let refused = self.mend();
-        if refused > 0 {
-            tracing::debug!(refused, "the recording ends while the queue is full");
+        if self.is_broken {
+            tracing::debug!(untold = self.untold, "the recording ends while the queue is full");
         }
-        self.refused_before + self.sink.finish()
+        self.refused + self.sink.finish()
     }
 }

@@ -72,7 +72,8 @@ impl FromStr for Rotate {
 }
 
 /// Parses a number of bytes with a decimal (kB, MB, GB) or binary unit (KiB, MiB, GiB).
-fn size(word: &str) -> Option<u64> {
+#[must_use]
+pub fn size(word: &str) -> Option<u64> {
     let digits = word.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = word.split_at_checked(digits)?;
     let unit = match unit.trim_start() {

@@ -23,7 +23,7 @@ const BATCH_EVERY: Span = Span::from_millis(100);
 const ALIVE_EVERY: Span = Span::from_secs(5);
 
 /// Name of the loss of observations that a full queue refused.
-const REFUSED: &str = "stream-full";
+pub const REFUSED: &str = "stream-full";
 
 /// Size of a recording, over all its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,7 +184,11 @@ impl Writer {
             return Ok(());
         }
         self.flushed = Some(now);
-        self.begun = self.begun.or(Some(now));
+        if self.begun.is_none() {
+            self.begun = Some(now);
+            // Of an earlier process.
+            self.tell_refused(now)?;
+        }
         self.stream.flush()
     }
 
@@ -224,17 +228,33 @@ impl Writer {
             self.stream = Stream::new(&mut self.target)?;
             return self.begin_file(repeated);
         };
-        let refused = batches.mend();
+        batches.mend();
         self.begin_file(repeated)?;
-        if let Stream::Batches(batches) = &mut self.stream
-            && !batches.refuse_again(refused)
-            && refused > 0
-        {
-            tracing::warn!(observations = refused, "the message stream was not reached for too long: not recorded");
-            let lost = Fact::Lost { what: REFUSED.to_owned(), count: refused };
-            self.write_line(&Observation::new(now, Source::Engine, lost))?;
+        self.tell_refused(now)
+    }
+
+    /// Tells of the observations that a full queue refused, if the stream takes lines.
+    fn tell_refused(&mut self, now: BootTime) -> io::Result<()> {
+        let Stream::Batches(batches) = &mut self.stream else { return Ok(()) };
+        let count = batches.untold();
+        if count == 0 || batches.is_broken() {
+            return Ok(());
         }
-        Ok(())
+        tracing::warn!(observations = count, "the message stream was not reached for too long: not recorded");
+        let lost = Observation::new(now, Source::Engine, Fact::Lost { what: REFUSED.to_owned(), count });
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, &lost)?;
+        self.line.push(b'\n');
+        batches.add_untold(&self.line)
+    }
+
+    /// Observations of this recording that a full queue refused.
+    #[must_use]
+    pub const fn refused(&self) -> u64 {
+        match &self.stream {
+            Stream::Batches(batches) => batches.refused(),
+            Stream::Plain(_) | Stream::Zstd(_) => 0,
+        }
     }
 
     /// Ends the file. The last observation should be [`Fact::Stopped`]. Returns the size of the recording. Waits a few

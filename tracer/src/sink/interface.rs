@@ -111,6 +111,10 @@ pub trait Sink: Send {
     /// Receives the fill of the kernel's maps, now and then. Only for sinks as for [`Sink::evaluated`]. Default: ignored.
     fn filled(&mut self, _maps: &[MapFill]) {}
 
+    /// Receives the number of further observations that were processed but not recorded, and the name of this loss. Only for
+    /// sinks as for [`Sink::evaluated`]. Default: ignored.
+    fn unrecorded(&mut self, _what: &str, _observations: u64) {}
+
     /// Receives the final report. Called once, also after Ctrl-C.
     ///
     /// # Errors

@@ -1,13 +1,14 @@
 //! The recordings of a cluster's hosts in a stream of NATS JetStream. A recording is the wire format: a message is a
 //! batch of its lines, on the subject of its host. docs/cluster.md is the contract.
 //!
-//! A publisher never holds up the trace: batches wait in a bounded queue, and a full queue refuses them. A reader trusts
+//! A publisher never holds up the trace: batches wait in a bounded queue, in memory or on disk, and a full queue refuses them. A reader trusts
 //! nothing: a message can only speak for the host of its subject, which the server checks by the publisher's permissions.
 
 mod address;
 mod assembly;
 mod consumer;
 mod credentials;
+mod folder;
 mod joined;
 mod publisher;
 mod reader;
@@ -18,6 +19,7 @@ pub use self::{
     assembly::{Assembly, HostRecording, Message, Step, Tail, Tally},
     consumer::ReadError,
     credentials::{Credentials, Files},
+    folder::Disk,
     publisher::{PublishError, Publisher, Run},
     reader::{Fetched, fetch},
     subscription::{Delivered, Incoming, Subscription},
