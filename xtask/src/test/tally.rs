@@ -33,6 +33,14 @@ impl Tally {
         tally
     }
 
+    /// Counts tests as failed that were skipped because this tool is missing: their lines are `skipped: TOOL is missing…`.
+    pub(super) fn with_skips_failed_of(self, tool: &str, output: &str) -> Self {
+        let reason = format!("skipped: {tool} ");
+        let skipped = output.lines().filter(|line| line.trim_start().starts_with(&reason)).count();
+        let skipped = u32::try_from(skipped).unwrap_or(u32::MAX).min(self.skipped);
+        Self { failed: self.failed + skipped, skipped: self.skipped - skipped, ..self }
+    }
+
     /// Counts skipped tests as failed.
     pub(super) fn with_skips_failed(self) -> Self {
         Self { failed: self.failed + self.skipped, skipped: 0, ..self }
@@ -105,6 +113,11 @@ test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 5 filtered out; 
         assert_eq!(Tally::of(OUTPUT), Tally { passed: 4, failed: 1, skipped: 2 });
         assert_eq!(Tally::of(OUTPUT).to_string(), "4 passed, 1 failed, 2 skipped");
         assert_eq!(Tally::of(OUTPUT).with_skips_failed().to_string(), "4 passed, 3 failed");
+        let of_tool = |tool| Tally::of(OUTPUT).with_skips_failed_of(tool, OUTPUT).to_string();
+        assert_eq!(
+            [of_tool("needs"), of_tool("cgroup")],
+            ["4 passed, 2 failed, 1 skipped", "4 passed, 1 failed, 2 skipped"]
+        );
     }
 
     #[test]
