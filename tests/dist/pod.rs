@@ -211,47 +211,16 @@ fn pod_on_untraceable_node_is_ready_and_says_why() {
     succeed(&mut kubectl(&["-n", "execpath", "delete", "pod", "idle"]));
 }
 
-/// The type PodMonitor, without the schema of the Prometheus Operator: that of a real one cannot be had here.
-struct PodMonitors;
-
-impl PodMonitors {
-    const NAME: &str = "podmonitors.monitoring.coreos.com";
-
-    fn new() -> Self {
-        let names = json!({"plural": "podmonitors", "singular": "podmonitor", "kind": "PodMonitor"});
-        let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
-        let version = json!({"name": "v1", "served": true, "storage": true, "schema": schema});
-        let definition = json!({
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {"name": Self::NAME},
-            "spec": {"group": "monitoring.coreos.com", "scope": "Namespaced", "names": names, "versions": [version]},
-        });
-        give(&["create"], &[definition]);
-        let defined = Self;
-        let wanted = format!("crd/{}", Self::NAME);
-        succeed(&mut kubectl(&["wait", "--for=condition=Established", "--timeout=120s", &wanted]));
-        defined
-    }
-}
-
-impl Drop for PodMonitors {
-    fn drop(&mut self) {
-        finish(&mut kubectl(&["delete", "crd", Self::NAME]));
-    }
-}
-
+/// All but PodMonitors: their type belongs to the Prometheus Operator.
 #[test]
 fn api_server_takes_every_manifest() {
     let _installed = Installed::new();
-    let _pod_monitors = PodMonitors::new();
     for objects in [
         chart::of_kustomize(BASE),
         chart::of_kustomize("packaging/kubernetes/overlays/control-plane"),
         chart::of_kustomize("packaging/kubernetes/overlays/metrics"),
         chart::of_kustomize("packaging/kubernetes/overlays/otlp"),
-        chart::of_kustomize("packaging/kubernetes/overlays/pod-monitor"),
-        chart::rendered(&json!({"metrics": {"enabled": true, "podMonitor": true}})),
+        chart::rendered(&json!({"metrics": {"enabled": true}})),
         chart::rendered(&json!({"otlp": {"endpoint": "$(NODE_IP):4317"}})),
         chart::rendered(&json!({})),
         chart::rendered(&json!({"controlPlane": true, "options": ["--no-args"]})),

@@ -41,7 +41,8 @@ impl Dist {
     pub(crate) fn run(self) -> Result<()> {
         let progress = Progress::new();
         let work = target().join("dist-work");
-        let out = self.out.unwrap_or_else(|| target().join("dist"));
+        // The packaging tools run in another directory.
+        let out = std::path::absolute(self.out.unwrap_or_else(|| target().join("dist")))?;
         let source = Source::clone_to(&root(), &work.join("source"))?;
         let made = build(&source, &work.join("target"), &out, &progress)?;
         print(&table(&made))?;
