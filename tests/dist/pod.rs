@@ -9,10 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use execpath_tests::binary::finish;
+use execpath_tests::{binary::finish, xtask::xtask};
 use serde_json::{Value, json};
 
-use crate::{artefact, chart, repository, run, succeed};
+use crate::{artefact, chart, run, succeed};
 
 /// The manifests without an overlay.
 const BASE: &str = "packaging/kubernetes/base";
@@ -23,12 +23,6 @@ const LATER: usize = 3;
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Pause between two looks at a condition that sends no notification.
 const POLL: Duration = Duration::from_millis(100);
-
-pub(crate) fn xtask(words: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(repository("")).arg("xtask").args(words);
-    command
-}
 
 pub(crate) fn kubectl(words: &[&str]) -> Command {
     let mut command = xtask(&["lab", "exec", "--"]);

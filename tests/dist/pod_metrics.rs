@@ -6,12 +6,12 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use execpath_tests::binary::finish;
+use execpath_tests::{binary::finish, xtask::xtask};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
-    pod::{Installed, kubectl, wait_until, xtask},
+    pod::{Installed, kubectl, wait_until},
     repository, succeed,
 };
 

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) use execpath_tests::xtask::xtask;
 use serde_json::Value;
 
 /// Facts that the tests need.
@@ -40,13 +41,6 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(5);
 pub(crate) fn lab() -> &'static Lab {
     static LAB: OnceLock<Lab> = OnceLock::new();
     LAB.get_or_init(read)
-}
-
-/// A cargo task of this repository.
-pub(crate) fn xtask(arguments: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).arg("xtask").args(arguments);
-    command
 }
 
 /// True if this is the long run.

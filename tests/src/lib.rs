@@ -11,3 +11,4 @@ pub mod samples;
 pub mod scenario;
 pub mod status;
 pub mod wait;
+pub mod xtask;

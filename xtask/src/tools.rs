@@ -34,10 +34,19 @@ pub(crate) fn is_program(file: &Path) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Builds a command without standard input that uses [`search_path`].
+/// Beginnings of the variables by which `cargo run` describes this package.
+const OF_PACKAGE: [&str; 2] = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+
+/// Builds a command without standard input that uses [`search_path`], and knows nothing of this package: build scripts that
+/// depend on such variables, as ring's does, would run again in each cargo below this one, and their crates be compiled again.
 pub(crate) fn command(program: impl Into<PathBuf>) -> Command {
     let mut command = Command::new(program.into());
     command.env("PATH", search_path()).stdin(Stdio::null());
+    for (name, _) in env::vars_os() {
+        if name.to_str().is_some_and(|name| OF_PACKAGE.iter().any(|start| name.starts_with(start))) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

@@ -11,6 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
+use crate::repo::cargo;
+use crate::tools::command;
+
 /// Longest wait for any event, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -36,7 +39,7 @@ pub(crate) fn boot_time() -> u64 {
 
 /// Builds a release of execpath and returns its path.
 pub(crate) fn build() -> Result<PathBuf> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = command(cargo());
     cargo.args(["build", "--quiet", "--release", "--package", "execpath", "--message-format=json"]);
     let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
     ensure!(output.status.success(), "execpath cannot be built");

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::callgrind::instructions;
 use crate::repo::{cargo, root};
-use crate::tools::run;
+use crate::tools::{command, run};
 
 /// 200 sessions at once, recorded on the lab.
 pub(super) const CROWD: &str = "tests/recordings/crowds/crowd-200.jsonl.zst";
@@ -34,7 +34,7 @@ impl Long {
 
 impl Workload {
     pub(super) fn build() -> Result<Self> {
-        let mut build = Command::new(cargo());
+        let mut build = command(cargo());
         build.args(["build", "--quiet", "--release", "--package", "execpath-tests", "--example", "workload"]);
         let messages = run(build.arg("--message-format=json").current_dir(root()))?;
         let executable = |line: &str| Some(serde_json::from_str::<Value>(line).ok()?["executable"].as_str()?.into());
