@@ -98,6 +98,11 @@ impl Epoch {
         std::mem::take(&mut self.has_late)
     }
 
+    /// True if connections tell another clock of a host than the one that is used.
+    pub(super) fn has_outdated_clock(&self) -> bool {
+        self.following.has_outdated_clock()
+    }
+
     /// Whether each host keeps up, by name.
     pub(super) fn lags(&self, now_ns: u64) -> BTreeMap<String, Lag> {
         let lag = |(host, (input, _)): (&String, &(Option<usize>, Tail))| {

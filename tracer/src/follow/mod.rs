@@ -1,7 +1,7 @@
 //! A live trace of all hosts of a cluster, from its message stream.
 //!
 //! Everything known is merged as recordings are, by the same code, and goes on as messages come. If something changes the
-//! past — a host joins, restarts, or is late — it is merged anew, and the differences are shown. So no link rests on the
+//! past — a host joins, restarts, or is late, or connections tell another clock — it is merged anew, and the differences are shown. So no link rests on the
 //! order in which messages arrived.
 #![expect(clippy::disallowed_methods, reason = "edge: hosts are waited for by the clock")]
 
@@ -96,6 +96,8 @@ pub struct Follow {
     is_stale: bool,
     /// Earliest time of the next merge.
     next_merge: Instant,
+    /// Earliest time of the next comparison of clocks.
+    next_clocks: Instant,
     /// Latest time of the server, and when it was heard.
     server: (u64, Instant),
     health: Health,
@@ -122,6 +124,7 @@ impl Follow {
             epoch: None,
             is_stale: true,
             next_merge: now,
+            next_clocks: now,
             server: (0, now),
             health: Health::default(),
             next_health: now,
@@ -216,6 +219,11 @@ impl Follow {
         } else if let Some(epoch) = &mut self.epoch {
             epoch.advance(now_ns)?;
             self.is_stale |= epoch.has_late();
+            if now >= self.next_clocks {
+                let began = Instant::now();
+                self.is_stale |= epoch.has_outdated_clock();
+                self.next_clocks = Instant::now() + REPORTED_EVERY.max(began.elapsed() * SHARE);
+            }
         }
         if let (Some((every, report)), Some(epoch)) = (&mut self.options.watcher, &self.epoch)
             && now >= self.next_report

@@ -88,6 +88,12 @@ impl Following {
         true
     }
 
+    /// True if connections tell another clock than at the beginning: only a new merge uses it.
+    #[must_use]
+    pub fn has_outdated_clock(&self) -> bool {
+        self.merge.has_outdated_clock()
+    }
+
     /// The next observation up to a merged time: the number of its recording, the time that the recording has reached, and
     /// the observation.
     pub fn next(&mut self, until: BootTime) -> Option<(usize, BootTime, Observation)> {

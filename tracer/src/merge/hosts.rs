@@ -54,6 +54,10 @@ const MAX_UPTIME: BootTime = BootTime(10 * NS_PER_YEAR);
 const MAX_CLOCK_ERROR: u64 = NS_PER_YEAR;
 const NS_PER_YEAR: u64 = 366 * 24 * 3_600 * 1_000_000_000;
 
+/// Smallest change of a clock for which everything is merged anew, in nanoseconds. Each faster connection moves a measured clock
+/// a little; sessions do not depend on that.
+const OUTDATED: u128 = 50_000_000;
+
 /// First format with several hosts.
 const OF_SEVERAL_HOSTS: u32 = 3;
 
@@ -145,6 +149,13 @@ impl Merge {
         writer.write(&Observation::new(self.end, Source::Engine, Fact::Stopped))?;
         writer.finish()?;
         Ok(written)
+    }
+
+    /// True if the connections that were surveyed since the merge tell another clock than the one that it uses.
+    pub(super) fn has_outdated_clock(&self) -> bool {
+        let now = compare(&self.inputs, &self.surveys, &kernels(&self.inputs));
+        let is_other = |(input, now): (&Input, Clock)| input.clock.ahead.abs_diff(now.ahead) > OUTDATED;
+        self.inputs.iter().zip(now).any(is_other)
     }
 
     /// The recordings from their beginning, as one sequence.
