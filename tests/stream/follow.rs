@@ -280,9 +280,8 @@ fn trace_without_sessions_is_an_empty_list() {
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
 }
 
-/// The paths of such hosts are compared in `hosts_that_join_late_give_the_sessions_of_replay`.
 #[test]
-fn watch_lists_hosts_that_join() {
+fn watch_follows_hosts_that_join() {
     if !is_installed() {
         return;
     }
@@ -295,6 +294,7 @@ fn watch_lists_hosts_that_join() {
     publish(&master, &address, &Files::default(), Publisher::rotate());
     publish(&worker, &address, &Files::default(), Publisher::rotate());
     pane.shows("3 hosts");
+    pane.shows("closed: exited with code 0");
     pane.keys(&["q"]);
     pane.is_restored(0);
 }

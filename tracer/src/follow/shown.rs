@@ -82,7 +82,6 @@ impl Inner {
     fn caught_up(&mut self, at: BootTime) -> io::Result<()> {
         let Some(now) = self.catching_up.take() else { return Ok(()) };
         let is_first = !std::mem::replace(&mut self.has_begun, true);
-        self.closed.retain(|id, _| now.contains_key(id));
         let mut sessions: Vec<&Arc<Session>> = now.values().collect();
         sessions.sort_by_key(|session| session.opened_at);
         for session in sessions {
@@ -107,16 +106,20 @@ impl Inner {
                 }
             }
         }
-        let gone: Vec<Arc<Session>> = self.open.values().filter(|one| !now.contains_key(&one.id)).cloned().collect();
+        let shown = self.open.values().chain(self.closed.values().flatten());
+        let is_gone = |one: &&Arc<Session>| !now.contains_key(&one.id) && one.merged_into.is_none();
+        let gone: Vec<Arc<Session>> = shown.filter(is_gone).cloned().collect();
         for session in gone {
-            // A host that joined may have shown that this session is the beginning of another one.
-            if let Some(whole) = now.values().find(|other| has_same_client(other, &session)) {
+            // A host that joined may have shown that this session is a part of another one.
+            let is_whole = |other: &&Arc<Session>| has_same_client(other, &session) || has_same_relay(other, &session);
+            if let Some(whole) = now.values().find(is_whole) {
                 let whole = Some(whole.id.clone());
                 let part =
                     Session { state: State::Closed, closed_at: Some(at), merged_into: whole, ..(*session).clone() };
                 self.show(at, Change::Closed(Arc::new(part)))?;
             }
         }
+        self.closed.retain(|id, _| now.contains_key(id));
         self.sinks.iter_mut().try_for_each(|sink| sink.passed(at))
     }
 
@@ -166,6 +169,13 @@ fn has_same_client(one: &Session, other: &Session) -> bool {
     first(one).is_some() && first(one) == first(other)
 }
 
+/// True if both sessions go through the same two connections of a proxy, which carry one session alone.
+fn has_same_relay(one: &Session, other: &Session) -> bool {
+    let relays = |session: &Session| -> Vec<_> { session.links.iter().filter_map(|link| link.relay).collect() };
+    let own = relays(one);
+    relays(other).iter().any(|relay| own.contains(relay))
+}
+
 impl Sink for Output {
     fn needs_sessions(&self) -> bool {
         self.inner().sinks.iter().any(|sink| sink.needs_sessions())
@@ -207,5 +217,84 @@ impl Sink for Output {
 
     fn finish(&mut self, report: &Report) -> io::Result<()> {
         self.inner().sinks.iter_mut().try_for_each(|sink| sink.finish(report))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Confidence, Link, LinkKind, SocketId};
+
+    /// Ids of the changes, each closed one with the session that it is a part of.
+    #[derive(Clone, Default)]
+    struct Seen(Arc<Mutex<Vec<String>>>);
+
+    impl Sink for Seen {
+        fn host(&mut self, _header: &Header) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn change(&mut self, finding: &Finding) -> io::Result<()> {
+            let text = match &finding.change {
+                Change::Opened(session) => format!("opened {}", session.id.0),
+                Change::Changed(session) => format!("changed {}", session.id.0),
+                Change::Closed(session) if session.merged_into.is_some() => {
+                    format!("{} is a part of {}", session.id.0, session.merged_into.as_ref().unwrap().0)
+                }
+                Change::Closed(session) => format!("closed {}", session.id.0),
+                Change::Loss { what, .. } => format!("lost {what}"),
+            };
+            self.0.lock().unwrap().push(text);
+            Ok(())
+        }
+
+        fn finish(&mut self, _report: &Report) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A closed session through a proxy with these two sockets.
+    fn closed(id: &str, inodes: [u64; 2]) -> Finding {
+        let [inbound, outbound] = inodes.map(|inode| SocketId { inode: Some(inode), ..SocketId::default() });
+        let relay = Link {
+            from: 0,
+            to: 0,
+            kind: LinkKind::Relay,
+            confidence: Confidence::Exact,
+            evidence: Default::default(),
+            persistent: false,
+            tcp: None,
+            relay: Some((inbound, outbound)),
+            unix: None,
+        };
+        let session = Session {
+            id: SessionId(id.into()),
+            state: State::Closed,
+            hops: Vec::new(),
+            links: vec![relay],
+            ..Session::sample()
+        };
+        Finding { at: BootTime(1), change: Change::Closed(Arc::new(session)) }
+    }
+
+    /// The changes that a merge with these sessions shows.
+    fn merged(output: &Output, seen: &Seen, sessions: &[Finding]) -> Vec<String> {
+        let mut sink = output.sink();
+        sessions.iter().for_each(|finding| sink.change(finding).unwrap());
+        output.caught_up(BootTime(2)).unwrap();
+        std::mem::take(&mut seen.0.lock().unwrap())
+    }
+
+    #[test]
+    fn closed_part_is_merged_into_later_whole() {
+        let seen = Seen::default();
+        let output = Output::new(vec![Box::new(seen.clone())], Until::default());
+        assert_eq!(merged(&output, &seen, &[]), [""; 0]);
+        let parts = [closed("a", [1, 2]), closed("b", [3, 4])];
+        assert_eq!(merged(&output, &seen, &parts), ["opened a", "closed a", "opened b", "closed b"]);
+        // Another host joins, and one of them is seen whole. The other one is merged no more, and stays as it was shown.
+        let wholes = [closed("whole", [1, 2])];
+        assert_eq!(merged(&output, &seen, &wholes), ["opened whole", "closed whole", "a is a part of whole"]);
+        assert_eq!(merged(&output, &seen, &wholes), [""; 0]);
     }
 }

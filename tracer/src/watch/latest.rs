@@ -191,11 +191,13 @@ impl Sink for ClosedSink {
     }
 
     fn change(&mut self, finding: &Finding) -> io::Result<()> {
-        if let Change::Closed(session) = &finding.change
-            && session.merged_into.is_none()
-        {
+        if let Change::Closed(session) = &finding.change {
             self.0.update(|latest| {
-                latest.closed.push_back((**session).clone());
+                // A host that was late may have more to say about a closed session, or show that it is a part.
+                latest.closed.retain(|known| known.id != session.id);
+                if session.merged_into.is_none() {
+                    latest.closed.push_back((**session).clone());
+                }
                 if latest.closed.len() > CLOSED {
                     latest.closed.pop_front();
                 }
