@@ -36,9 +36,30 @@ fn f23_shell_waiting_for_input_is_no_fault() {
 #[test]
 fn f28_stopped_kubelet_keeps_connection_of_gone_client() {
     let mut session = Session::start(Mode::Stdin, "sleep 600; :");
+    // With bytes on their way, the API server would reset the connection.
+    session.rests();
     let _stopped = StoppedProcess::new(lab().daemon("kubelet"));
     session.kill_client();
     session.is("F28");
+}
+
+#[test]
+fn f28_stopped_kubelet_keeps_connection_that_was_reset() {
+    let mut session = Session::start(Mode::Plain, "sleep 3; exec yes");
+    let _client = StoppedProcess::new(session.kubectl().pid());
+    session.is("F16");
+    let _stopped = StoppedProcess::new(lab().daemon("kubelet"));
+    // The API server has bytes that it could not pass on: it closes its connection to the kubelet with a reset.
+    session.kill_client();
+    // A reset connection has no addresses, and belongs to no session.
+    session.is("F33");
+    let kubelet = lab().daemon("kubelet");
+    let reading = wait_until("F28 of the kubelet", || {
+        let (_, found) = diagnose(&["diagnose"]);
+        let leak = found.into_iter().find(|verdict| verdict["code"] == "F28" && verdict["pid"] == kubelet)?;
+        Some(leak["evidence"][0]["what"].clone())
+    });
+    assert_eq!(reading, "descriptors of TCP sockets that are in no kernel table");
 }
 
 /// A program on kubectl's host with a connection to a forwarded port, killed on drop.

@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use crate::{
     consistency,
-    env::{on, wait_until},
+    env::{on, wait, wait_until},
     kubectl::{Exec, Kubectl, Mode, mark},
     reported::{Leg, ReportedSession},
 };
@@ -111,6 +111,20 @@ impl Session {
         ReportedSession(self.listed().expect("the session is listed")).legs()
     }
 
+    /// Waits until two looks see the whole path with the same numbers of bytes: nothing is on its way.
+    fn rests(&self) {
+        let mut before = None;
+        wait_until("no byte moves", || {
+            let session = self.listed().filter(|one| one["complete"] == true)?;
+            let links = session["links"].as_array().expect("links").iter();
+            let bytes =
+                links.map(|link| [&link["tcp"]["bytes_sent"], &link["tcp"]["bytes_received"]].map(Value::as_u64));
+            let bytes = Some(bytes.collect::<Vec<_>>());
+            assert!(bytes.iter().flatten().flatten().any(Option::is_some), "{session:#}");
+            (std::mem::replace(&mut before, bytes.clone()) == bytes).then_some(())
+        });
+    }
+
     /// Exit code and verdicts of a diagnosis of this session.
     fn diagnosed(&self) -> (Option<i32>, Vec<Value>) {
         let id = self.listed().expect("the session is listed")["id"].as_str().expect("an id").to_owned();
@@ -119,15 +133,18 @@ impl Session {
 
     /// Waits until the diagnosis names this fault; it must name no other.
     fn is(&self, code: &str) {
-        wait_until(code, || {
+        let mut latest = None;
+        let named = wait(|| {
             let (exit, found) = self.listed().map(|_| self.diagnosed())?;
             let faults = codes(&found);
             let named = faults.iter().any(|one| one == code);
             if named {
                 assert_eq!((exit, faults), (Some(10), vec![code.to_owned()]), "{found:#?}");
             }
+            latest = Some((exit, found));
             named.then_some(())
         });
+        assert!(named.is_some(), "{code} was not named; latest: {latest:#?}, of {:#?}", self.listed());
         consistency::check_now();
     }
 }
