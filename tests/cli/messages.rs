@@ -90,7 +90,9 @@ fn stream_options_without_a_stream_are_refused() {
             "omit it, or give the address of a stream: `nats://HOST[:PORT]/CLUSTER`",
         );
     };
-    for (option, value) in [("--since", "5m"), ("--nats-creds", "a"), ("--nats-nkey", "a"), ("--nats-token", "a")] {
+    for (option, value) in
+        [("--since", "5m"), ("--nats-creds", "a"), ("--nats-nkey", "a"), ("--nats-token", "a"), ("--nats-ca", "a")]
+    {
         for command in [
             &["trace"][..],
             &["ls"],

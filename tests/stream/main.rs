@@ -7,3 +7,4 @@ mod permissions;
 mod publish;
 mod queue;
 mod roundtrip;
+mod tls;

@@ -106,6 +106,9 @@ pub(super) struct Nats {
     /// File with a token. A token in the address (`nats://TOKEN@HOST/CLUSTER`) can be seen in the list of processes.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) nats_token: Option<PathBuf>,
+    /// File with the certificates of authorities in PEM, for the server of `tls://…` (default: those of the system).
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) nats_ca: Option<PathBuf>,
 }
 
 /// Where batches for a message stream wait.
@@ -151,7 +154,12 @@ impl Queue {
 impl Nats {
     /// The first option that is given. It does nothing without a stream.
     pub(super) fn given(&self) -> Option<&'static str> {
-        let Self { nats_creds, nats_nkey, nats_token } = self;
+        self.credentials().or_else(|| self.nats_ca.is_some().then_some("--nats-ca"))
+    }
+
+    /// The first option for credentials that is given.
+    pub(super) fn credentials(&self) -> Option<&'static str> {
+        let Self { nats_creds, nats_nkey, nats_token, nats_ca: _ } = self;
         let options = [("--nats-creds", nats_creds), ("--nats-nkey", nats_nkey), ("--nats-token", nats_token)];
         options.into_iter().find_map(|(name, file)| file.is_some().then_some(name))
     }

@@ -52,19 +52,22 @@ pub(super) fn without_rotation(is_given: bool, target: Option<&Path>) -> Result<
 
 /// Reads the credentials.
 pub(super) fn credentials(nats: &Nats, address: &Address) -> Result<Credentials, Failure> {
-    if let Some(option) = nats.given().filter(|_| address.has_token()) {
+    if let Some(option) = nats.credentials().filter(|_| address.has_token()) {
         return Err(Failure::usage(
             format!("a token in the address and `{option}` exclude each other"),
             "omit one of them",
         ));
     }
-    let Nats { nats_creds, nats_nkey, nats_token } = nats.clone();
-    let files = Files { creds: nats_creds, nkey: nats_nkey, token: nats_token };
+    if nats.nats_ca.is_some() && !address.tls {
+        return Err(Failure::usage("`--nats-ca` is for TLS", format!("use `tls://{}/{}`", address.host, address.cluster)));
+    }
+    let Nats { nats_creds, nats_nkey, nats_token, nats_ca } = nats.clone();
+    let files = Files { creds: nats_creds, nkey: nats_nkey, token: nats_token, ca: nats_ca };
     Credentials::read(&files, address).map_err(|(file, error)| {
         Failure::new(
             Exit::BadInput,
-            format!("cannot read the credentials in {}: {error}", named(&file)),
-            "use a file of `nsc` or `nk` that this user can read",
+            format!("cannot use the credentials or certificates in {}: {error}", named(&file)),
+            "use a file of `nsc` or `nk`, and certificates in PEM, that this user can read",
         )
     })
 }

@@ -43,8 +43,36 @@ impl std::error::Error for Refused {
 /// # Errors
 /// When the kernel has no Landlock or refuses the rules.
 pub(super) fn restrict(read: &[&Path], written: &[&Path]) -> Result<(), Refused> {
-    let outcome = rules(read, written).and_then(RulesetCreated::restrict_self).map_err(Refused::Rules)?;
+    apply(rules(read, written))
+}
+
+fn apply(rules: Result<RulesetCreated, RulesetError>) -> Result<(), Refused> {
+    let outcome = rules.and_then(RulesetCreated::restrict_self).map_err(Refused::Rules)?;
     if outcome.ruleset == RulesetStatus::NotEnforced { Err(Refused::Absent) } else { Ok(()) }
+}
+
+/// Certificates of authorities, as openssl-probe finds them. Everybody may read them.
+const AUTHORITIES: [&str; 6] = [
+    "/etc/pki/ca-trust/extracted",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/tls/certs",
+    "/etc/ssl/certs",
+    "/etc/ssl/cert.pem",
+    "/usr/share/ca-certificates",
+];
+
+/// As [`restrict`], with the certificates of authorities to read.
+///
+/// # Errors
+/// As for [`restrict`].
+pub(super) fn restrict_but_authorities(written: &[&Path]) -> Result<(), Refused> {
+    let known = AUTHORITIES.map(Path::new);
+    let rules = rules(&known, written).and_then(|rules| {
+        known.into_iter().filter_map(|path| PathFd::new(path).ok().filter(|_| path.is_dir())).try_fold(rules, |rules, opened| {
+            rules.add_rule(PathBeneath::new(opened, AccessFs::ReadDir))
+        })
+    });
+    apply(rules)
 }
 
 fn rules(read: &[&Path], written: &[&Path]) -> Result<RulesetCreated, RulesetError> {

@@ -2,8 +2,9 @@
 
 use std::{fmt, path::Path};
 
-/// Scheme of the address.
+/// Schemes of an address: without and with TLS.
 const SCHEME: &str = "nats://";
+const TLS_SCHEME: &str = "tls://";
 
 /// Port of NATS.
 const PORT: u16 = 4_222;
@@ -14,7 +15,7 @@ const MAX_NAME: usize = 64;
 /// First tokens of each subject. The number is the version of the layout of subjects and messages.
 const PREFIX: &str = "execpath.v1";
 
-/// `nats://[TOKEN@]HOST[:PORT]/CLUSTER`. Its text in messages leaves out the token.
+/// `nats://[TOKEN@]HOST[:PORT]/CLUSTER`, or `tls://` for TLS. Its text in messages leaves out the token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     /// Name or address of the server's host.
@@ -23,6 +24,8 @@ pub struct Address {
     pub port: u16,
     /// Name of the cluster.
     pub cluster: String,
+    /// The connection uses TLS.
+    pub tls: bool,
     /// Token, from the address.
     pub(super) token: Option<String>,
 }
@@ -31,7 +34,7 @@ impl Address {
     /// True if the text is meant as the address of a stream, not as a file.
     #[must_use]
     pub fn is_meant(path: &Path) -> bool {
-        path.to_str().is_some_and(|text| text.starts_with(SCHEME) || text.starts_with("tls://"))
+        path.to_str().is_some_and(|text| text.starts_with(SCHEME) || text.starts_with(TLS_SCHEME))
     }
 
     /// Parses an address.
@@ -39,10 +42,9 @@ impl Address {
     /// # Errors
     /// The reason, without the text: it may have a token.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text.starts_with("tls://") {
-            return Err("tls:// is not supported yet: use nats:// and a tunnel".to_owned());
-        }
-        let rest = text.strip_prefix(SCHEME).ok_or("the address must begin with nats://")?;
+        let tls = text.starts_with(TLS_SCHEME);
+        let rest = text.strip_prefix(if tls { TLS_SCHEME } else { SCHEME });
+        let rest = rest.ok_or("the address must begin with nats:// or tls://")?;
         let (authority, cluster) = rest.split_once('/').ok_or("the cluster is missing: nats://HOST/CLUSTER")?;
         if !is_name(cluster) {
             return Err("the cluster must be 1 to 64 letters, digits, `-` or `_`".to_owned());
@@ -68,7 +70,7 @@ impl Address {
         if host.is_empty() || port == 0 {
             return Err("the host is missing: nats://HOST[:PORT]/CLUSTER".to_owned());
         }
-        Ok(Self { host: host.to_owned(), port, cluster: cluster.to_owned(), token })
+        Ok(Self { host: host.to_owned(), port, cluster: cluster.to_owned(), tls, token })
     }
 
     /// True if the address has a token.
@@ -103,11 +105,12 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { host, port, cluster, token: _ } = self;
+        let Self { host, port, cluster, tls, token: _ } = self;
+        let scheme = if *tls { TLS_SCHEME } else { SCHEME };
         if host.contains(':') {
-            write!(f, "{SCHEME}[{host}]:{port}/{cluster}")
+            write!(f, "{scheme}[{host}]:{port}/{cluster}")
         } else {
-            write!(f, "{SCHEME}{host}:{port}/{cluster}")
+            write!(f, "{scheme}{host}:{port}/{cluster}")
         }
     }
 }
@@ -134,10 +137,14 @@ pub fn token_of(hostname: &str) -> Option<String> {
 /// The text with the token of each address in it replaced by `***`.
 #[must_use]
 pub fn without_token(text: &str) -> String {
-    let Some((before, rest)) = text.split_once(SCHEME) else { return text.to_owned() };
+    let Some((scheme, (before, rest))) =
+        [SCHEME, TLS_SCHEME].into_iter().find_map(|scheme| Some((scheme, text.split_once(scheme)?)))
+    else {
+        return text.to_owned();
+    };
     let authority = rest.find('/').unwrap_or(rest.len());
     match rest.get(..authority).and_then(|authority| authority.rfind('@')) {
-        Some(at) => format!("{before}{SCHEME}***{}", &rest[at..]),
+        Some(at) => format!("{before}{scheme}***{}", &rest[at..]),
         None => text.to_owned(),
     }
 }
@@ -149,7 +156,7 @@ mod tests {
     #[test]
     fn address_has_host_port_cluster_and_token() {
         let parts = |text: &str| {
-            let Address { host, port, cluster, token } = Address::parse(text).unwrap();
+            let Address { host, port, cluster, tls: _, token } = Address::parse(text).unwrap();
             (host, port, cluster, token)
         };
         let of = |host: &str, port, cluster: &str, token: Option<&str>| {
@@ -164,7 +171,7 @@ mod tests {
         {
             assert!(Address::parse(wrong).is_err(), "{wrong}");
         }
-        for wrong in ["nats://h:x/c", "nats://@h/c", "nats://user:s3cret@h/c", "tls://s3cret@h/c", "/a/b"] {
+        for wrong in ["nats://h:x/c", "nats://@h/c", "nats://user:s3cret@h/c", "tls://s3cret@h/", "/a/b"] {
             assert!(!Address::parse(wrong).unwrap_err().contains("s3cret"), "{wrong}");
         }
     }
@@ -178,6 +185,8 @@ mod tests {
         });
         assert_eq!(without_token("--from=nats://s3cret@h/c"), "--from=nats://***@h/c");
         assert_eq!(without_token("nats://s3@cret@h"), "nats://***@h");
+        assert_eq!(without_token("--from=tls://s3cret@h/c"), "--from=tls://***@h/c");
+        assert_eq!(Address::parse("tls://s3cret@h/c").unwrap().to_string(), "tls://h:4222/c");
         assert_eq!(without_token("nats://h/c@d"), "nats://h/c@d");
         assert_eq!(without_token("a@b"), "a@b");
     }

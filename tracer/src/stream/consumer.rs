@@ -61,8 +61,8 @@ impl fmt::Display for ReadError {
 
 impl Error for ReadError {}
 
-/// Address of the server, and a runtime for its connection.
-pub(super) fn prepare(address: &Address) -> Result<(String, Runtime), ReadError> {
+/// Addresses of the server, and a runtime for its connection.
+pub(super) fn prepare(address: &Address) -> Result<(Vec<String>, Runtime), ReadError> {
     let server = credentials::resolve(address).map_err(|error| ReadError::Connect(error.to_string()))?;
     Ok((server, Builder::new_current_thread().enable_all().build().map_err(ReadError::failed)?))
 }
@@ -71,7 +71,7 @@ pub(super) fn prepare(address: &Address) -> Result<(String, Runtime), ReadError>
 pub(super) async fn connect(
     address: &Address,
     credentials: &Credentials,
-    server: &str,
+    server: &[String],
 ) -> Result<(jetstream::Context, Stream), ReadError> {
     let inbox = format!("_INBOX.execpath-reader.{}", address.cluster);
     let client = timeout(CONNECT_WITHIN, credentials.options("execpath reader", &inbox).connect(server)).await;

@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use async_nats::ConnectOptions;
+use async_nats::{ConnectOptions, rustls::ClientConfig};
 
-use super::address::Address;
+use super::{address::Address, tls};
 
 /// Longest file of credentials, in bytes. A JWT of NATS has one or two thousand.
 const MAX_FILE: u64 = 64 << 10;
@@ -30,11 +30,18 @@ pub struct Files {
     pub nkey: Option<PathBuf>,
     /// File with a token.
     pub token: Option<PathBuf>,
+    /// File with the certificates of the authorities that the server's certificate may come from, in PEM. Default: those of
+    /// the system.
+    pub ca: Option<PathBuf>,
 }
 
-/// Credentials that were read.
+/// Credentials that were read, and the settings of TLS.
 #[derive(Clone)]
-pub struct Credentials(Kind);
+pub struct Credentials {
+    kind: Kind,
+    /// `None` for a connection without TLS.
+    tls: Option<ClientConfig>,
+}
 
 #[derive(Clone)]
 enum Kind {
@@ -76,7 +83,9 @@ impl Credentials {
             Files { token: Some(path), .. } => Kind::Token(text(path)?),
             Files { .. } => address.token.clone().map_or(Kind::None, Kind::Token),
         };
-        Ok(Self(kind))
+        let tls = address.tls.then(|| tls::config(&address.host, files.ca.as_deref()));
+        let tls = tls.transpose().map_err(|error| (files.ca.clone().unwrap_or_else(|| address.host.clone().into()), error))?;
+        Ok(Self { kind, tls })
     }
 
     /// Options of a connection with these credentials. The prefix of the inbox belongs to this client alone: a client
@@ -88,7 +97,11 @@ impl Credentials {
             .connection_timeout(CONNECT_WITHIN)
             // A confined process resolves no names.
             .ignore_discovered_servers();
-        match &self.0 {
+        let options = match &self.tls {
+            Some(config) => options.require_tls(true).tls_client_config(config.clone()),
+            None => options,
+        };
+        match &self.kind {
             Kind::None => options,
             // It was valid when it was read.
             Kind::Creds(creds) => options.credentials(creds).unwrap_or_default(),
@@ -115,22 +128,26 @@ fn read(path: &Path) -> io::Result<String> {
 
 /// Servers that were looked up. A confined process resolves no names: an agent that reads its configuration again needs the
 /// address that it found at the start.
-static KNOWN: Mutex<BTreeMap<(String, u16), SocketAddr>> = Mutex::new(BTreeMap::new());
+static KNOWN: Mutex<BTreeMap<(String, u16), Vec<SocketAddr>>> = Mutex::new(BTreeMap::new());
 
-/// Looks up the server, once: `nats://IP:PORT`.
+/// Most addresses of a server.
+const MAX_ADDRESSES: usize = 8;
+
+/// Looks up the server, once: `nats://IP:PORT` for each of its addresses.
 ///
 /// # Errors
 /// The host is unknown.
-pub(super) fn resolve(address: &Address) -> io::Result<String> {
+pub(super) fn resolve(address: &Address) -> io::Result<Vec<String>> {
     let name = (address.host.clone(), address.port);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let found = match known.get(&name) {
-        Some(found) => *found,
-        None => {
-            let mut found = (&*address.host, address.port).to_socket_addrs()?;
-            found.next().ok_or_else(|| io::Error::other("the host has no address"))?
-        }
+        Some(found) => found.clone(),
+        None => (&*address.host, address.port).to_socket_addrs()?.take(MAX_ADDRESSES).collect(),
     };
+    if found.is_empty() {
+        return Err(io::Error::other("the host has no address"));
+    }
+    let servers = found.iter().map(|found| format!("nats://{found}")).collect();
     known.insert(name, found);
-    Ok(format!("nats://{found}"))
+    Ok(servers)
 }

@@ -13,6 +13,7 @@ mod joined;
 mod publisher;
 mod reader;
 mod subscription;
+mod tls;
 
 pub use self::{
     address::{Address, token_of, without_token},

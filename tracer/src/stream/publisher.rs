@@ -222,7 +222,7 @@ impl Shared {
 
 /// Work of the thread.
 struct Work {
-    server: String,
+    server: Vec<String>,
     credentials: Credentials,
     address: Address,
     host: String,
