@@ -160,6 +160,56 @@ fn flood_is_refused_at_the_bound() {
 }
 
 #[test]
+fn flood_discards_its_own_oldest_messages_alone() {
+    let (seen, frames) = frames();
+    let mut assembly = Assembly::default();
+    let honest = |assembly: &mut Assembly, numbers: std::ops::Range<usize>| {
+        for (number, payload) in frames.iter().enumerate().take(numbers.end).skip(numbers.start) {
+            let id = format!("{RUN}.{number}");
+            let message = Message { host: "node", id: &id, position: number as u64, stored_ns: 1, payload };
+            assert_eq!(assembly.take_and_discard(message).get("node"), None);
+        }
+    };
+    honest(&mut assembly, 0..20);
+    let payload = vec![0; 1 << 20];
+    let mut discarded = 0;
+    for number in 0..1_000 {
+        let id = format!("b.1.{number}");
+        let message = Message { host: "rogue", id: &id, position: number, stored_ns: 1, payload: &payload };
+        discarded += assembly.take_and_discard(message).values().sum::<u64>();
+    }
+    honest(&mut assembly, 20..frames.len());
+    assert!((745..1_000).contains(&discarded), "{discarded}");
+    let hosts = assembly.finish();
+    assert_eq!(read(&hosts[0]), seen, "the other host is whole");
+    // What is left begins with a part, here in the newer half, and is read.
+    let large = zstd::bulk::compress(&noise(1 << 20), 1).expect("compressed");
+    let mut assembly = Assembly::default();
+    let (mut number, mut gone) = (0, 0);
+    while gone == 0 {
+        let id = format!("{RUN}.{number}");
+        let payload = usize::try_from(number).ok().and_then(|number| frames.get(number.checked_sub(170)?));
+        let message =
+            Message { host: "node", id: &id, position: number, stored_ns: 1, payload: payload.unwrap_or(&large) };
+        gone = assembly.take_and_discard(message).values().sum();
+        number += 1;
+    }
+    let host = assembly.finish().remove(0);
+    assert_eq!((host.tally.missing, host.tally.damaged), (0, 0), "{:?}", host.tally);
+    assert!(gone >= number / 2 && host.bytes.len() > 64 << 20, "{gone} of {number}: {}", host.bytes.len());
+}
+
+/// A line that cannot be compressed.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let next = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0].max(b' ')
+    };
+    (0..length).map(next).chain([b'\n']).collect()
+}
+
+#[test]
 fn refused_batches_are_counted_and_recording_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = recording("node", folder.path());

@@ -91,7 +91,8 @@ fn certificate_is_verified_against_name_of_url() {
 fn unusable_certificates_are_an_error_with_a_hint() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("ca.pem");
-    for (text, what) in [("", "no certificate"), ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "")] {
+    for (text, what) in [("", "no certificate"), ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "")]
+    {
         fs::write(&file, text).expect("a file");
         let path = file.to_str().expect("a path");
         let ran = list("tls://127.0.0.1:1/prod", &["--nats-ca", path]);

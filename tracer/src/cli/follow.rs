@@ -163,6 +163,16 @@ impl Hosts {
         for host in health.unreadable.difference(&before.unreadable) {
             notice(format!("host {}: nothing to show before its next part, within two minutes", name(host)));
         }
+        for (host, messages) in &health.discarded {
+            let more = messages - before.discarded.get(host).copied().unwrap_or_default();
+            if more > 0 {
+                let oldest = counted(more, "message");
+                notice(format!(
+                    "host {}: {oldest} discarded, the oldest: all hosts have more than 256 MiB",
+                    name(host)
+                ));
+            }
+        }
         match (&before.trouble, &health.trouble) {
             (None, Some(why)) => notice(format!("the stream cannot be read now: {why}")),
             (Some(_), None) => notice("the stream is read again".to_owned()),
@@ -186,6 +196,10 @@ fn note(health: &Health) -> String {
         if !hosts.is_empty() {
             parts.push(format!("{what}: {hosts}"));
         }
+    }
+    let discarded: u64 = health.discarded.values().sum();
+    if discarded > 0 {
+        parts.push(format!("{} discarded", counted(discarded, "message")));
     }
     if health.trouble.is_some() {
         parts.push("the stream cannot be read now".to_owned());
@@ -222,6 +236,12 @@ mod tests {
         let trouble = Health { trouble: Some("no answer".to_owned()), ..health(&[("a", Lag::None)]) };
         assert_eq!(changes(trouble), ["the stream cannot be read now: no answer"]);
         assert_eq!(changes(health(&[("a", Lag::None)])), ["the stream is read again"]);
+        let discarded =
+            |messages| Health { discarded: [("a".to_owned(), messages)].into(), ..health(&[("a", Lag::None)]) };
+        let line = |count: &str| [format!("host a: {count} discarded, the oldest: all hosts have more than 256 MiB")];
+        assert_eq!(changes(discarded(1)), line("1 message"));
+        assert_eq!(changes(discarded(1)), [""; 0]);
+        assert_eq!(changes(discarded(9)), line("8 messages"));
     }
 
     #[test]

@@ -59,7 +59,10 @@ pub(super) fn credentials(nats: &Nats, address: &Address) -> Result<Credentials,
         ));
     }
     if nats.nats_ca.is_some() && !address.tls {
-        return Err(Failure::usage("`--nats-ca` is for TLS", format!("use `tls://{}/{}`", address.host, address.cluster)));
+        return Err(Failure::usage(
+            "`--nats-ca` is for TLS",
+            format!("use `tls://{}/{}`", address.host, address.cluster),
+        ));
     }
     let Nats { nats_creds, nats_nkey, nats_token, nats_ca } = nats.clone();
     let files = Files { creds: nats_creds, nkey: nats_nkey, token: nats_token, ca: nats_ca };

@@ -68,9 +68,10 @@ const AUTHORITIES: [&str; 6] = [
 pub(super) fn restrict_but_authorities(written: &[&Path]) -> Result<(), Refused> {
     let known = AUTHORITIES.map(Path::new);
     let rules = rules(&known, written).and_then(|rules| {
-        known.into_iter().filter_map(|path| PathFd::new(path).ok().filter(|_| path.is_dir())).try_fold(rules, |rules, opened| {
-            rules.add_rule(PathBeneath::new(opened, AccessFs::ReadDir))
-        })
+        known
+            .into_iter()
+            .filter_map(|path| PathFd::new(path).ok().filter(|_| path.is_dir()))
+            .try_fold(rules, |rules, opened| rules.add_rule(PathBeneath::new(opened, AccessFs::ReadDir)))
     });
     apply(rules)
 }

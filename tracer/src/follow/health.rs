@@ -11,6 +11,8 @@ pub struct Health {
     pub hosts: BTreeMap<String, Lag>,
     /// Hosts of which nothing can be read now.
     pub unreadable: BTreeSet<String>,
+    /// Messages of each host that memory did not allow for. The merge that goes on has had them; the next one begins without.
+    pub discarded: BTreeMap<String, u64>,
     /// Why the stream cannot be read now.
     pub trouble: Option<String>,
 }

@@ -170,7 +170,7 @@ impl Follow {
                 None => break,
                 Some(Incoming::Message(message)) => {
                     self.health.trouble = None;
-                    self.take(&message)?;
+                    self.take(&message);
                 }
                 Some(Incoming::Current) => is_current = true,
                 Some(Incoming::Trouble(why)) => self.health.trouble = Some(why),
@@ -180,22 +180,21 @@ impl Follow {
         Ok(is_current)
     }
 
-    fn take(&mut self, message: &Delivered) -> Result<(), FollowError> {
+    fn take(&mut self, message: &Delivered) {
         let Delivered { host, id, position, stored_ns, payload } = message;
         let (known, heard) = self.server;
         if *stored_ns > known.saturating_add(u64::try_from(heard.elapsed().as_nanos()).unwrap_or(u64::MAX)) {
             self.server = (*stored_ns, Instant::now());
         }
         let message = Message { host, id, position: *position, stored_ns: *stored_ns, payload: payload.as_slice() };
-        if !self.assembly.take(message) {
-            return Err(ReadError::TooMuch.into());
+        for (host, messages) in self.assembly.take_and_discard(message) {
+            *self.health.discarded.entry(host).or_default() += messages;
         }
         if !self.order.contains(host) {
             self.order.push(host.clone());
         }
         let is_merged = self.epoch.as_mut().is_some_and(|epoch| epoch.take(host, id, *stored_ns, payload));
         self.is_stale |= !is_merged;
-        Ok(())
     }
 
     /// UTC of the server now, in nanoseconds.

@@ -112,6 +112,23 @@ impl Assembly {
         true
     }
 
+    /// Takes a message, whatever it takes: discards the oldest messages of the host that has most. Returns the number of
+    /// discarded messages by host; a host beyond the last one that can be kept is not taken.
+    pub fn take_and_discard(&mut self, message: Message<'_>) -> BTreeMap<String, u64> {
+        let mut discarded = BTreeMap::new();
+        while !self.take(message) {
+            let largest = self.hosts.iter_mut().max_by_key(|(_, feed)| feed.bytes);
+            let Some((name, feed)) = largest.filter(|_| self.bytes + weight(message.payload) > MAX_BYTES) else {
+                *discarded.entry(message.host.to_owned()).or_default() += 1;
+                break;
+            };
+            let before = feed.bytes;
+            *discarded.entry(name.clone()).or_default() += feed.discard_half();
+            self.bytes -= before - feed.bytes;
+        }
+        discarded
+    }
+
     /// The recordings, by host.
     #[must_use]
     pub fn finish(self) -> Vec<HostRecording> {
@@ -211,6 +228,28 @@ impl HostFeed {
             tail.next = next;
         }
         (HostRecording { host: host.to_owned(), bytes, last_ns: self.last_ns, tally }, tail)
+    }
+
+    /// Drops earlier runs; without one, the older half of the messages, up to the next beginning of a part. Returns their
+    /// number.
+    fn discard_half(&mut self) -> u64 {
+        let newest = self.runs.iter().map(|run| run.last).max();
+        let (mut kept, earlier): (Vec<RunFeed>, Vec<RunFeed>) =
+            std::mem::take(&mut self.runs).into_iter().partition(|run| Some(run.last) == newest);
+        let mut dropped: Vec<BTreeMap<u64, Kept>> = earlier.into_iter().map(|run| run.messages).collect();
+        if let (true, Some(run)) = (dropped.is_empty(), kept.first_mut()) {
+            let middle = run.messages.keys().nth(run.messages.len() / 2).copied().unwrap_or_default();
+            let part =
+                run.messages.range(middle..).find(|(_, one)| begins_part(&one.payload)).map(|(number, _)| *number);
+            // Without a part, nothing before the next one can be read.
+            let rest = part.map_or_else(BTreeMap::new, |number| run.messages.split_off(&number));
+            dropped.push(std::mem::replace(&mut run.messages, rest));
+            kept.retain(|run| !run.messages.is_empty());
+        }
+        self.runs = kept;
+        let gone = || dropped.iter().flat_map(BTreeMap::values);
+        self.bytes -= gone().map(|one| weight(&one.payload)).sum::<usize>();
+        gone().count() as u64
     }
 
     /// Drops messages stored before a time, if a later part begins before it as well.

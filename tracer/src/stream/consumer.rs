@@ -23,8 +23,10 @@ use super::{
     credentials::{self, CONNECT_WITHIN, Credentials},
 };
 
-/// Messages of one request.
-pub(super) const BATCH: usize = 500;
+/// Messages and bytes of one request: a slow connection delivers them before the request expires, and neither side keeps more
+/// in memory.
+const BATCH: usize = 500;
+const BATCH_BYTES: usize = 8 << 20;
 
 /// Longest time that a request waits for messages.
 pub(super) const WAITED: Duration = Duration::from_secs(5);
@@ -106,6 +108,13 @@ pub(super) async fn consume(
         ..pull::Config::default()
     };
     stream.create_consumer(config).await.map_err(ReadError::failed)
+}
+
+/// Asks for messages. Ends when the server has delivered as many as fit, or after [`WAITED`]; the rest comes with the next
+/// request.
+pub(super) async fn request(consumer: &Consumer<pull::Config>) -> Result<pull::Batch, ReadError> {
+    let request = consumer.batch().max_messages(BATCH).max_bytes(BATCH_BYTES).expires(WAITED);
+    request.messages().await.map_err(ReadError::failed)
 }
 
 /// A message on the subject of a host; `None` on another subject.

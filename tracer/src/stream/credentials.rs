@@ -84,7 +84,9 @@ impl Credentials {
             Files { .. } => address.token.clone().map_or(Kind::None, Kind::Token),
         };
         let tls = address.tls.then(|| tls::config(&address.host, files.ca.as_deref()));
-        let tls = tls.transpose().map_err(|error| (files.ca.clone().unwrap_or_else(|| address.host.clone().into()), error))?;
+        let tls = tls
+            .transpose()
+            .map_err(|error| (files.ca.clone().unwrap_or_else(|| address.host.clone().into()), error))?;
         Ok(Self { kind, tls })
     }
 

@@ -9,13 +9,10 @@ use futures_util::{StreamExt, TryStreamExt};
 use super::{
     address::Address,
     assembly::{Assembly, HostRecording},
-    consumer::{self, BATCH, ReadError, WAITED},
+    consumer::{self, ReadError, WAITED},
     credentials::Credentials,
     publisher::PART_EVERY,
 };
-
-/// Bytes of one request: a slow connection delivers them before the request expires.
-const BATCH_BYTES: usize = 8 << 20;
 
 /// Most names of hosts that are silent for the whole time asked for.
 const MAX_SILENT: usize = 10_000;
@@ -58,8 +55,7 @@ async fn messages(address: &Address, stream: &Stream, since: Duration) -> Result
     let last = stream.cached_info().state.last_sequence;
     let (mut assembly, mut messages) = (Assembly::default(), 0);
     while left > 0 {
-        let request = consumer.batch().max_messages(BATCH).max_bytes(BATCH_BYTES).expires(WAITED);
-        let mut batch = request.messages().await.map_err(ReadError::failed)?;
+        let mut batch = consumer::request(&consumer).await?;
         let before = messages;
         while let Some(message) = batch.next().await {
             let message = message.map_err(ReadError::failed)?;

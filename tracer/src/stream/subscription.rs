@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     address::Address,
-    consumer::{self, BATCH, ReadError, WAITED},
+    consumer::{self, ReadError, WAITED},
     credentials::Credentials,
     publisher::PART_EVERY,
 };
@@ -141,8 +141,7 @@ impl Follower {
             return Ok(());
         }
         loop {
-            let request = consumer.batch().max_messages(BATCH).expires(WAITED);
-            let mut batch = request.messages().await.map_err(ReadError::failed)?;
+            let mut batch = consumer::request(&consumer).await?;
             loop {
                 let message = timeout(WAITED + LOST_AFTER, batch.next()).await;
                 let message = message.map_err(|_elapsed| ReadError::failed("the server does not answer"))?;
