@@ -147,7 +147,7 @@ impl Builder<'_> {
         }
         let is_over_at_once = matches!(&anchor.facts, Facts::Kubectl(call) if call.is_attempt);
         let mut rungs = Rungs(Vec::with_capacity(12));
-        self.add_client(anchor, up, &mut rungs);
+        self.add_client(anchor, up, is_over, &mut rungs);
         self.add_apiserver(up, is_over, &mut rungs);
         self.add_kubelet(up, is_over, &mut rungs);
         add_start(self.state, anchor, &mut rungs);
@@ -177,7 +177,7 @@ impl Builder<'_> {
     }
 
     /// Rungs of the client.
-    fn add_client(&mut self, anchor: &Anchor, up: &[Node], rungs: &mut Rungs) {
+    fn add_client(&mut self, anchor: &Anchor, up: &[Node], is_over: bool, rungs: &mut Rungs) {
         if let Facts::Kubectl(call) = &anchor.facts {
             // A dial on behalf of any of its connections leads deeper.
             let accepted = call.task.map(|task| self.state.deepest(task).accepted).unwrap_or_default();
@@ -191,6 +191,9 @@ impl Builder<'_> {
         } else if let Some(dial) = self.state.dials.of(Cause::Own(client.task)).last() {
             rungs.unseen(Rung::NameResolved);
             rungs.dial(Rung::Connected, dial);
+        } else if is_over && self.state.ended_unconnected(client.task) {
+            rungs.unseen(Rung::NameResolved);
+            rungs.add(Rung::Connected, RungState::Absent, None);
         }
     }
 

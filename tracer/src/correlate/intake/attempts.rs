@@ -26,7 +26,7 @@ fn is_attempt(state: &State, task: TaskKey) -> bool {
     let kind = state.kubectl(task, &process.info).and_then(|call| Kind::kept_open(call.word));
     let leads_to_process = kind.is_some_and(|kind| kind != Kind::Logs);
     leads_to_process
-        && state.calls.contains_key(&task)
+        && (state.calls.contains_key(&task) || state.ended_unconnected(task))
         && !state.served.contains(&task)
         && !state.pending_requests.contains_key(&task)
         && !state.dependents.has(&Dependency::Task(task))

@@ -47,15 +47,6 @@ fn is_dialling(state: &State, task: TaskKey) -> bool {
     state.dials.of(Cause::Own(task)).last().is_some_and(waits)
 }
 
-/// True if a kubectl that was observed since its start has no connection: it waits for a credential plugin, for a name
-/// server, or for a person.
-fn has_not_connected(state: &State, task: TaskKey) -> bool {
-    let is_observed = state.watched.contains(&task) && !state.losses.since(BootTime(task.start_ns()));
-    is_observed
-        && state.dials.of(Cause::Own(task)).is_empty()
-        && !state.sockets.iter().any(|(_, socket)| socket.owner == Some(task))
-}
-
 /// Sets a timer for a kubectl, once its arguments and its connection are known. A session should show its request by
 /// then.
 pub(in crate::correlate) fn set_request_timer(state: &mut State, effects: &mut Effects, task: TaskKey) {
@@ -108,7 +99,7 @@ pub(in crate::correlate) fn show_request(
     }
     let call = state.open_calls(task).max();
     // A request is over within milliseconds: its connection follows, and shows it.
-    if call.is_none() && (is_request || !(is_dialling(state, task) || has_not_connected(state, task))) {
+    if call.is_none() && (is_request || !(is_dialling(state, task) || state.has_not_connected(task))) {
         return;
     }
     let id = AnchorId::kubectl(&state.hosts, task);

@@ -1,7 +1,7 @@
 //! kubectl processes of this host: how they are recognized, and which connections to API servers they keep.
 
-use super::{State, sockets::SocketIdx};
-use crate::model::{Hop, Kind, KubectlCall, ProcessInfo, RawText, TaskKey, parse_kubectl};
+use super::{State, dials::Cause, sockets::SocketIdx};
+use crate::model::{BootTime, Hop, Kind, KubectlCall, ProcessInfo, RawText, TaskKey, parse_kubectl};
 
 impl State {
     /// Open connections of a process to API servers. Before the exec, kubectl requests the pod on another
@@ -47,6 +47,27 @@ impl State {
         let leads_into_a_pod = Kind::kept_open(call.word).is_some() && (call.pod.is_some() || !call.command.is_empty());
         let acts_like_one = call.understood && leads_into_a_pod;
         (is_kubectl || acts_like_one).then_some(call)
+    }
+
+    /// True if a kubectl that was observed since its start has no connection: it waits for a credential plugin, for a name
+    /// server, or for a person.
+    pub(in crate::correlate) fn has_not_connected(&self, task: TaskKey) -> bool {
+        let is_observed = self.watched.contains(&task) && !self.losses.since(BootTime(task.start_ns()));
+        is_observed
+            && self.dials.of(Cause::Own(task)).is_empty()
+            && !self.sockets.iter().any(|(_, socket)| socket.owner == Some(task))
+    }
+
+    /// True if a kubectl ended and is known to have dialled nothing: its credential plugin failed, or the API server's name
+    /// was not resolved. A wrapper around another kubectl dials nothing, either.
+    pub(in crate::correlate) fn ended_unconnected(&self, task: TaskKey) -> bool {
+        let has_ended = self.processes.get(task).is_some_and(|process| process.exit.is_some());
+        let is_inner = |inner: &ProcessInfo| inner.parent == Some(task) && is_kubectl(inner);
+        has_ended
+            && self.reports_dials.contains(&task.host)
+            && self.processes.is_go(task)
+            && self.has_not_connected(task)
+            && !self.processes.iter().any(|(_, process)| is_inner(&process.info))
     }
 
     /// Kind of session that the client's arguments name, if it is a kubectl with a command that keeps a

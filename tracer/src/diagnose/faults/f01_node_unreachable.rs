@@ -1,6 +1,6 @@
 //! F01: the kubelet's port cannot be reached.
 
-use super::prelude::*;
+use super::{dials::fruitless, prelude::*};
 
 pub(super) const FAULT: Fault = Fault {
     code: "F01",
@@ -9,12 +9,11 @@ pub(super) const FAULT: Fault = Fault {
     severity: Severity::Fault,
     step: Step::Legs,
     kinds: Kinds::Any,
-    means: "The API server dials the kubelet and gets no answer. kubectl prints nothing until the dial times out, then \
-            `dial tcp …:10250: i/o timeout`.",
+    means: "The API server dials the kubelet and gets no answer, or an error. kubectl prints nothing until the dial times out, \
+            then `dial tcp …:10250: i/o timeout`; or at once `connect: connection refused` or `no route to host`.",
     why: "A firewall or security group drops port 10250, the API server has no route to the node's address, or the \
-          node is down. A port that refuses, or an address without a route, fails at once and leaves no dial to \
-          observe.",
-    needs: "One sample of the dial: state SYN-SENT, and the number of retransmissions.",
+          node is down. If the port refuses at once, the kubelet does not run.",
+    needs: "One sample of the dial: state SYN-SENT, and the number of retransmissions. Or a trace of the attempt.",
     apart: &[
         Apart { code: "F02", by: "no connection was established, so TLS did not begin" },
         Apart { code: "F03", by: "the dial goes to the kubelet itself, not into a tunnel" },
@@ -50,6 +49,19 @@ fn sent_again(tcp: &TcpMeasure) -> Option<u8> {
 }
 
 fn of_session(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    of_sample(ctx).or_else(|| of_attempt(ctx))
+}
+
+/// A dial that failed, or waits, as a trace saw it.
+fn of_attempt(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
+    let (at, server) = ctx.hop(Role::ApiServer).filter(|_| ctx.last_role() == Some(Role::ApiServer))?;
+    let (error, waited) = ("error of the API server's connect", "since the API server's SYN, without an answer");
+    let (dial, reading) = fruitless(ctx, Rung::KubeletDialled, error, waited)?;
+    let about = About { pid: Some(server.task.tgid), remote: dial.address, ..About::default() };
+    Some(RuleMatch { hop: Some(at), about, since: dial.at, ..RuleMatch::default() }.with(reading))
+}
+
+fn of_sample(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
     ctx.legs().into_iter().find_map(|leg| {
         let tuple = leg.tuple.filter(|tuple| ctx.host.is_kubelet_port(tuple.remote.port()))?;
         let times = sent_again(&leg.near?.series?.last)?;
@@ -76,7 +88,7 @@ fn read_off(times: u8) -> crate::model::Reading {
 
 #[cfg(test)]
 use crate::{
-    diagnose::fixture::{APISERVER, Fixture, idle},
+    diagnose::fixture::{APISERVER, Fixture, attempt, idle},
     model::Timer,
 };
 
@@ -95,7 +107,25 @@ fn fixtures() -> Vec<Fixture> {
         fixture.stray(APISERVER, Role::ApiServer, 200, remote, dial(retries));
         fixture
     };
+    let attempted = |about, named: &'static [&'static str], state: RungState, errno: Option<u32>, exit: ExitStatus| {
+        let mut fixture = Fixture::new(about, named);
+        fixture.ends_after(2);
+        fixture.closes_after(40);
+        fixture.session(|session| {
+            session.hops[0].exit = Some(exit);
+            let mut seen = attempt(&[(Rung::ApiserverAccepted, RungState::Reached), (Rung::KubeletDialled, state)]);
+            let one = seen.as_mut().unwrap().rungs.last_mut().unwrap();
+            (one.errno, one.address) = (errno, Some("192.168.205.12:10250".parse().unwrap()));
+            session.attempt = seen;
+        });
+        fixture
+    };
+    let (failed, code) = (RungState::Failed, ExitStatus::Code);
     vec![
+        attempted("the kubelet does not run", &["F01"], failed, Some(111), code(1)),
+        attempted("the API server gave up its dial", &["F01"], failed, None, code(1)),
+        attempted("Ctrl-C before an answer", &[], failed, None, ExitStatus::Signal(2)),
+        attempted("a kubelet was reached", &[], RungState::Reached, None, code(1)),
         of("the node drops what comes to its kubelet", &["F01"], "192.168.205.12:10250", 5),
         of("a dial has just begun", &[], "192.168.205.12:10250", 0),
         of("a webhook cannot be reached", &[], "192.168.205.12:443", 5),

@@ -1,6 +1,6 @@
 //! F38: the runtime's stream port cannot be reached.
 
-use super::prelude::*;
+use super::{dials::fruitless, prelude::*};
 
 pub(super) const FAULT: Fault = Fault {
     code: "F38",
@@ -37,33 +37,10 @@ pub(super) const FAULT: Fault = Fault {
     fixtures,
 };
 
-/// The kernel sends a SYN again after one second and after three (net/ipv4/tcp_timer.c: TCP_TIMEOUT_INIT, doubled).
-const UNANSWERED: Span = Span::from_secs(3);
-
 fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
-    let attempt = ctx.session.attempt.as_ref()?;
-    let is_stream = |rung: Rung| rung == Rung::StreamDialled;
     let (at, kubelet) = ctx.hop(Role::Kubelet).filter(|_| ctx.last_role() == Some(Role::Kubelet))?;
-    let failed = attempt.failed().filter(|one| is_stream(one.rung) && one.state == RungState::Failed);
-    let waiting = attempt.waiting().filter(|one| is_stream(one.rung) && ctx.is_open());
-    let (one, reading) = match (failed, waiting) {
-        (Some(one), _) => {
-            let name = match one.errno {
-                Some(errno) => errno_name(errno).map_or_else(|| errno.to_string(), str::to_owned),
-                // connect(2) itself returned the error, or the kubelet gave up. A user who interrupted kubectl may have
-                // been the first to give up, but not one whose kubectl ended with an error.
-                None if matches!(ctx.client_exit(), Some(ExitStatus::Code(1..))) => "none at the socket".to_owned(),
-                None => return None,
-            };
-            (one, word("error of the kubelet's connect", name.as_str()))
-        }
-        (None, Some(one)) => {
-            let waited = ctx.host.report.now().since(one.at?);
-            let waited = Some(waited).filter(|waited| *waited >= UNANSWERED)?;
-            (one, number("since the kubelet's SYN, without an answer", waited.as_millis(), "ms"))
-        }
-        (None, None) => return None,
-    };
+    let (error, waited) = ("error of the kubelet's connect", "since the kubelet's SYN, without an answer");
+    let (one, reading) = fruitless(ctx, Rung::StreamDialled, error, waited)?;
     let about = About { pid: Some(kubelet.task.tgid), remote: one.address, ..About::default() };
     let address = one.address.map(|address| word("address of the stream", address.to_string().as_str()));
     let found = RuleMatch { hop: Some(at), about, since: one.at, ..RuleMatch::default() }.with(reading);

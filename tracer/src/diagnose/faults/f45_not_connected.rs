@@ -1,6 +1,6 @@
 //! F45: the client has not connected.
 
-use super::prelude::*;
+use super::{dials::UNANSWERED, f36_refused_early::refused, prelude::*};
 use crate::model::{Hop, RungSeen, ThreadMeasure};
 
 pub(super) const FAULT: Fault = Fault {
@@ -11,9 +11,11 @@ pub(super) const FAULT: Fault = Fault {
     step: Step::Legs,
     kinds: Kinds::Any,
     means: "kubectl has no connection to the API server: the cluster has not seen the request. Either kubectl waits for a \
-            program that it started, or the API server's address refuses the connection or does not answer.",
+            program that it started, or it ended before it dialled, or the API server's address refuses the connection or \
+            does not answer.",
     why: "A credential plugin (`exec` in the kubeconfig) waits for a login in a browser, for a token service or for a \
-          name server. Or the kubeconfig has the address of a cluster that is gone, or of one behind a VPN or a firewall.",
+          name server, or has failed. The API server's name is not resolved, or kubectl's arguments are wrong. Or the kubeconfig \
+          has the address of a cluster that is gone, or of one behind a VPN or a firewall.",
     needs: "A trace on the client's host that began before kubectl. For a plugin, two samples of kubectl's threads; a \
             kubectl that waits for a name server or a proxy is not reported.",
     apart: &[
@@ -22,6 +24,7 @@ pub(super) const FAULT: Fault = Fault {
         Apart { code: "F36", by: "the API server got no request" },
     ],
     next: &[
+        "If kubectl has ended: read its message.",
         "Look at the program that kubectl started (below), and at the section `exec` of the kubeconfig.",
         "Check the address in the kubeconfig: `kubectl config view --minify`. Is the VPN up?",
     ],
@@ -36,9 +39,6 @@ pub(super) const FAULT: Fault = Fault {
     fixtures,
 };
 
-/// The kernel sends a SYN again after one second and after three (net/ipv4/tcp_timer.c: TCP_TIMEOUT_INIT, doubled).
-const UNANSWERED: Span = Span::from_secs(3);
-
 fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
     let [client] = ctx.session.hops.as_slice() else { return None };
     if client.role != Role::Client || !ctx.session.links.is_empty() || ctx.session.preexisting {
@@ -46,10 +46,23 @@ fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
     }
     let attempt = ctx.session.attempt.as_ref()?;
     match attempt.rung(Rung::Connected) {
+        Some(dial) if dial.state == RungState::Absent => ended_unconnected(ctx, client),
         Some(dial) if ctx.is_seen_whole() => not_reached(ctx, client, dial),
         Some(_) => None,
         None => waits_for_child(ctx, client),
     }
+}
+
+/// kubectl ended with an error before it dialled anything: it could not find the address, or get its credentials.
+fn ended_unconnected(ctx: &SessionCtx<'_>, client: &Hop) -> Option<RuleMatch> {
+    let code = refused(ctx, Rung::Connected)?;
+    let about = About { pid: Some(client.task.tgid), ..About::default() };
+    let name = Some("kubectl ended before it dialled the API server");
+    Some(
+        RuleMatch { name, hop: Some(0), about, since: ctx.session.closed_at, ..RuleMatch::default() }
+            .with(number("connections of kubectl", 0, ""))
+            .with(number("exit code of kubectl", code.into(), "")),
+    )
 }
 
 /// The API server's address refused kubectl's connection, or does not answer its SYN.
@@ -164,6 +177,12 @@ fn fixtures() -> Vec<Fixture> {
     let mut over = dial("refused, and kubectl has ended", &["F45"], RungState::Failed, Some(111), 59_000);
     over.closes_after(60);
     over.session(|session| session.hops[0].exit = Some(ExitStatus::Code(1)));
+    let mut unresolved = dial("the name of the API server was not resolved", &["F45"], RungState::Absent, None, 60);
+    unresolved.closes_after(60);
+    unresolved.session(|session| session.hops[0].exit = Some(ExitStatus::Code(1)));
+    let mut interrupted = dial("Ctrl-C while a credential plugin waited", &[], RungState::Absent, None, 60);
+    interrupted.closes_after(60);
+    interrupted.session(|session| session.hops[0].exit = Some(ExitStatus::Signal(2)));
     let mut stopped = dial("the API server has not accepted the connection", &["F33"], RungState::Reached, None, 9_000);
     let whole = Fixture::new("", &[]);
     (stopped.sessions[0].hops, stopped.sessions[0].links) =
@@ -181,6 +200,8 @@ fn fixtures() -> Vec<Fixture> {
         dial("no answer", &["F45"], RungState::Waiting, None, 5_000),
         dial("no answer yet", &[], RungState::Waiting, None, 900),
         over,
+        unresolved,
+        interrupted,
         stopped,
     ]
 }

@@ -1,5 +1,6 @@
 //! Every known fault: a file each, and a row in [`FAULTS`].
 
+mod dials;
 mod f01_node_unreachable;
 mod f02_kubelet_tls;
 mod f03_tunnel;
