@@ -269,6 +269,12 @@ impl Role {
             Self::Process => "process",
         }
     }
+
+    /// True for a daemon that passes sessions on: they are cut if it ends. A shim ends with its pod, and runc by itself.
+    #[must_use]
+    pub const fn is_daemon(self) -> bool {
+        matches!(self, Self::Proxy | Self::ApiServer | Self::Kubelet | Self::Runtime)
+    }
 }
 
 /// One process in one role.

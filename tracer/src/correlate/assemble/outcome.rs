@@ -45,9 +45,10 @@ impl Builder<'_> {
         anchor: &Anchor,
         now: BootTime,
         up: &[Node],
-        hops: Vec<Hop>,
+        mut hops: Vec<Hop>,
         links: Vec<Link>,
     ) -> Built {
+        self.forget_later_ends(anchor, &mut hops);
         let kind = self.kind(anchor, &hops, &links);
         let mut outcome = self.outcome(anchor, up, now);
         // Complete: every hop of this host is there, and neither losses nor a late attach put the kind in doubt.
@@ -115,6 +116,17 @@ impl Builder<'_> {
         dependencies.sort_unstable();
         dependencies.dedup();
         Built { session, dependencies, wants: self.wants, again_at: outcome.again_at, user_query }
+    }
+
+    /// Removes the exits of daemons that ended after the client or the command: they are none of the session's.
+    fn forget_later_ends(&self, anchor: &Anchor, hops: &mut [Hop]) {
+        let exit = |task| self.state.processes.get(task).and_then(|process| process.exit).map(|(at, _)| at);
+        let client = hops.first().filter(|hop| hop.role == Role::Client).and_then(|hop| exit(hop.task));
+        let Some(over) = client.into_iter().chain(anchor.exit().map(|(at, _)| at)).min() else { return };
+        let daemons = hops.iter_mut().filter(|hop| hop.exit.is_some() && hop.role.is_daemon());
+        for hop in daemons.filter(|hop| exit(hop.task).is_some_and(|at| at > over)) {
+            hop.exit = None;
+        }
     }
 
     /// Sender of the signal that ended the process.

@@ -40,15 +40,11 @@ pub(super) const FAULT: Fault = Fault {
     fixtures,
 };
 
-/// Shims end with their pods: that is no restart.
-const DAEMONS: [Role; 4] = [Role::ApiServer, Role::Kubelet, Role::Runtime, Role::Proxy];
-
 fn rule(ctx: &SessionCtx<'_>) -> Option<RuleMatch> {
     let session = ctx.session;
-    // A session that ended by itself was not cut by a daemon.
-    let cut = session.exit.is_none_or(|exit| exit.reason == ExitReason::Unknown);
-    let closed_at = session.closed_at.filter(|_| cut)?;
-    let ended = |hop: &crate::model::Hop| DAEMONS.contains(&hop.role) && hop.exit.is_some();
+    let closed_at = session.closed_at?;
+    // A daemon that ended after the command has no exit here. A command may end because its input is cut, as a shell does.
+    let ended = |hop: &crate::model::Hop| hop.role.is_daemon() && hop.exit.is_some();
     let (at, hop) = session.hops.iter().enumerate().find(|(_, hop)| ended(hop))?;
     let together = ctx.host.report.sessions.iter().filter(|other| {
         let through = other.hops.iter().any(|one| one.task == hop.task);
@@ -83,7 +79,7 @@ fn fixtures() -> Vec<Fixture> {
     vec![
         of("the API server was restarted", &["F30"], 1, ExitReason::Unknown),
         left,
-        of("the command had ended", &[], 2, ExitReason::Exited),
+        of("the kubelet was restarted, and the shell ended with its input", &["F30"], 2, ExitReason::Exited),
         of("the shim ended with its pod", &[], 4, ExitReason::Unknown),
         of("kubectl was ended", &[], 0, ExitReason::Unknown),
     ]
