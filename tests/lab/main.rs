@@ -8,6 +8,7 @@ mod consistency;
 mod container;
 mod endings;
 mod env;
+mod failures;
 mod faults;
 mod healthy;
 mod kinds;

@@ -19,7 +19,7 @@ use super::network::{self, Host};
 use super::process::{Process, boot_id};
 use super::state::{Daemon, Facts, Runtime, State};
 use super::version::Version;
-use super::{config, image, leftovers, packages, pki, pods};
+use super::{RunningLab, config, image, leftovers, packages, pki, pods};
 use crate::hint::hinted;
 use crate::progress::{Progress, wait_until};
 use crate::tools::{command, find, run};
@@ -94,6 +94,25 @@ pub(super) fn up(state: &State, runtime: Runtime, noise: Option<u32>) -> Result<
     state.write_facts(&facts)?;
     progress.report("the lab is up");
     Ok(())
+}
+
+/// Runs a measurement on the running lab, which must have this runtime; without a lab, on one that is stopped afterwards.
+pub(super) fn with(state: &State, runtime: Runtime, measure: impl FnOnce(&RunningLab) -> Result<()>) -> Result<()> {
+    let was_up = state.facts_of_ready().is_ok();
+    if !was_up {
+        up(state, runtime, None)?;
+    }
+    let done = RunningLab::find().and_then(|lab| {
+        if lab.facts.runtime != runtime {
+            let what = format!("the lab is up with {}", name_of(lab.facts.runtime));
+            return Err(hinted(what, "run `cargo xtask lab down`, then try again"));
+        }
+        measure(&lab)
+    });
+    if !was_up {
+        down(state)?;
+    }
+    done
 }
 
 /// Stops everything that `up` started and restores the machine. Returns false if there is no state directory.

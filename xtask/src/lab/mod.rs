@@ -20,6 +20,7 @@ mod baseline;
 mod cluster;
 mod config;
 mod env;
+mod failures;
 mod golang;
 mod image;
 mod kube;
@@ -114,6 +115,8 @@ enum LabTask {
     Env,
     /// Measure how much of the tracer's output is true. Fail if anything is wrong.
     Truth(truth::Truth),
+    /// Measure how many failures of each kind are reported with their stage and cause. Fail if any is not.
+    Failures(failures::Failures),
     /// Stop the cluster and remove all its traces.
     Down,
 }
@@ -217,6 +220,7 @@ impl Lab {
                 print(&(serde_json::to_string_pretty(&env)? + "\n"))
             }
             LabTask::Truth(truth) => truth.run(&state),
+            LabTask::Failures(failures) => failures.run(&state),
             LabTask::Down => {
                 let progress = Progress::new();
                 let was_there = cluster::down(&state)?;
@@ -235,6 +239,7 @@ cargo xtask lab exec --as-user alice -- get pods      also: bob, carol
 cargo xtask lab exec --kubectl 1.20 -- version
 cargo xtask lab pods 10                               idle pods noise-0 to noise-9
 cargo xtask lab truth --sessions 20                   how much of the tracer's output is true
+cargo xtask lab failures --count 2                    which failures are reported with their cause
 cargo xtask lab restart kubelet                       also: stop, start; etcd, kube-apiserver, containerd
 cargo xtask lab env                                   pids, paths and addresses as JSON
 cargo xtask lab down

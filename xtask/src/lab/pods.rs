@@ -102,7 +102,7 @@ fn names_in(list: &Value) -> BTreeSet<String> {
     items.filter_map(|item| Some(item.pointer("/metadata/name")?.as_str()?.to_owned())).collect()
 }
 
-fn create_objects(state: &State, facts: &Facts, objects: &[Value]) -> Result<()> {
+pub(super) fn create_objects(state: &State, facts: &Facts, objects: &[Value]) -> Result<()> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
     let mut create = kubectl(state, facts)?;
     create.args(["create", "--validate=false", "-f", "-"]);
@@ -110,7 +110,7 @@ fn create_objects(state: &State, facts: &Facts, objects: &[Value]) -> Result<()>
 }
 
 /// Builds a pod. It names its node, because there is no scheduler.
-fn pod(name: &str, app: &str, host_network: bool, containers: &[Value]) -> Value {
+pub(super) fn pod(name: &str, app: &str, host_network: bool, containers: &[Value]) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
@@ -127,7 +127,7 @@ fn pod(name: &str, app: &str, host_network: bool, containers: &[Value]) -> Value
 }
 
 /// Builds a container that prints one line, for `kubectl logs`, and then sleeps.
-fn container(name: &str) -> Value {
+pub(super) fn container(name: &str) -> Value {
     let script = format!("echo {name} is there; exec sleep 2147483647");
     json!({"name": name, "image": BOX, "imagePullPolicy": "Never", "command": ["sh", "-c", script]})
 }

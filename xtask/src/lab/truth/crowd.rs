@@ -68,10 +68,10 @@ impl Crowd {
 
 /// Calls `work` once for each session, on `workers` threads. `work` also gets its worker's number. The first error
 /// stops the others.
-pub(super) fn in_turns(
-    sessions: &[Planned],
+pub(in crate::lab) fn in_turns<T: Sync>(
+    sessions: &[T],
     workers: usize,
-    work: impl Fn(usize, &Planned) -> Result<()> + Sync,
+    work: impl Fn(usize, &T) -> Result<()> + Sync,
 ) -> Result<()> {
     let next = AtomicUsize::new(0);
     let worker = |number: usize| -> Result<()> {

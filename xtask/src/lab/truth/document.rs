@@ -92,7 +92,7 @@ fn parts(figures: &[&Figures]) -> String {
     markdown(builder)
 }
 
-fn markdown(builder: Builder) -> String {
+pub(in crate::lab) fn markdown(builder: Builder) -> String {
     let mut table: Table = builder.build();
     table.with(Style::markdown()).to_string()
 }
@@ -109,17 +109,25 @@ pub(super) fn write(file: &Path, lab: &RunningLab, runtime: &str, rows: &[(Strin
     let all: Vec<&Figures> = rows.iter().map(|(_, figures)| figures).collect();
     writeln!(body, "\nAll of these together, by part:\n\n{}", parts(&all))?;
     let old = std::fs::read_to_string(file).unwrap_or_default();
-    std::fs::write(file, renewed(&old, runtime, &body)).with_context(|| format!("cannot write {}", file.display()))
+    std::fs::write(file, renewed(HEAD, &old, runtime, &body))
+        .with_context(|| format!("cannot write {}", file.display()))
 }
 
-fn renewed(old: &str, runtime: &str, body: &str) -> String {
+/// The section of a runtime in a page, without its title.
+pub(in crate::lab) fn section<'a>(page: &'a str, runtime: &str) -> Option<&'a str> {
+    page.split(SECTION).skip(1).find_map(|section| section.strip_prefix(runtime))
+}
+
+/// The page with another section of this runtime. `head` is what comes before all sections.
+pub(in crate::lab) fn renewed(head: &str, old: &str, runtime: &str, body: &str) -> String {
     let others = old.split(SECTION).skip(1).filter(|section| section.lines().next() != Some(runtime));
     let mut sections: Vec<&str> = others.chain([body]).collect();
     sections.sort_unstable();
-    sections.iter().fold(HEAD.to_owned(), |text, section| text + SECTION + section.trim_end() + "\n")
+    sections.iter().fold(head.to_owned(), |text, section| text + SECTION + section.trim_end() + "\n")
 }
 
-fn circumstances(lab: &RunningLab, runtime: &str) -> Result<String> {
+/// When and where the figures were measured.
+pub(in crate::lab) fn circumstances(lab: &RunningLab, runtime: &str) -> Result<String> {
     let date = run(command("date").args(["-u", "+%F"]))?;
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let version = run(command(runtime).arg("--version"))?;
@@ -141,9 +149,9 @@ mod tests {
 
     #[test]
     fn other_runtimes_section_is_kept() {
-        let first = renewed("", "docker", "docker\n\none\n");
-        let second = renewed(&first, "containerd", "containerd\n\ntwo\n");
-        let third = renewed(&second, "docker", "docker\n\nthree\n");
+        let first = renewed(HEAD, "", "docker", "docker\n\none\n");
+        let second = renewed(HEAD, &first, "containerd", "containerd\n\ntwo\n");
+        let third = renewed(HEAD, &second, "docker", "docker\n\nthree\n");
         assert_eq!(third, format!("{HEAD}\n## With containerd\n\ntwo\n\n## With docker\n\nthree\n"));
     }
 }

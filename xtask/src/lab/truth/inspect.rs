@@ -50,8 +50,8 @@ pub(super) struct Leg {
 
 /// The process of a session.
 #[derive(Clone, Debug)]
-pub(super) struct Process {
-    pub(super) pid: u32,
+pub(in crate::lab) struct Process {
+    pub(in crate::lab) pid: u32,
     pub(super) parent: u32,
     /// All lines of /proc/PID/cgroup.
     pub(super) cgroups: String,
@@ -215,7 +215,7 @@ fn address(text: &str) -> Option<SocketAddr> {
 }
 
 /// Finds the processes with exactly the planned commands.
-fn processes(sessions: &[Planned]) -> Result<BTreeMap<u32, Process>> {
+pub(in crate::lab) fn processes(sessions: &[Planned]) -> Result<BTreeMap<u32, Process>> {
     let wanted: BTreeMap<[String; 3], u32> = sessions.iter().map(|it| (it.command(), it.number)).collect();
     let exec_ids = exec_ids();
     let mut found = BTreeMap::new();

@@ -19,15 +19,15 @@ use crate::progress::Progress;
 use crate::repo::{root, target};
 use crate::tracer;
 
-mod crowd;
-mod document;
+pub(super) mod crowd;
+pub(super) mod document;
 mod evaluate;
 mod figures;
-mod inspect;
-mod kubectls;
+pub(super) mod inspect;
+pub(super) mod kubectls;
 mod load;
-mod plan;
-mod reported;
+pub(super) mod plan;
+pub(super) mod reported;
 mod scenario;
 mod suite;
 
@@ -81,13 +81,7 @@ impl Truth {
     pub(super) fn run(self, state: &State) -> Result<()> {
         let progress = Progress::new();
         let program = tracer::build()?;
-        if state.facts_of_ready().is_ok() {
-            return self.measure(&program, &progress);
-        }
-        cluster::up(state, self.runtime, None)?;
-        let done = self.measure(&program, &progress);
-        cluster::down(state)?;
-        done
+        cluster::with(state, self.runtime, |lab| self.measure(lab, &program, &progress))
     }
 
     fn entries(&self, lab: &RunningLab) -> Result<Vec<Entry>> {
@@ -109,17 +103,13 @@ impl Truth {
         Ok(vec![Entry { scenario, expected }])
     }
 
-    fn measure(&self, program: &Path, progress: &Progress) -> Result<()> {
-        let lab = RunningLab::find()?;
+    fn measure(&self, lab: &RunningLab, program: &Path, progress: &Progress) -> Result<()> {
         let runtime = cluster::name_of(lab.facts.runtime);
-        if lab.facts.runtime != self.runtime {
-            return Err(hinted(format!("the lab is up with {runtime}"), "run `cargo xtask lab down`, then try again"));
-        }
         let (mut rows, mut failed) = (Vec::new(), Vec::new());
-        for Entry { scenario, expected } in self.entries(&lab)? {
+        for Entry { scenario, expected } in self.entries(lab)? {
             let (name, recording) = (scenario.name(), recording(&scenario, runtime)?);
             progress.report(format!("{name} with {runtime}"));
-            let running = Running { lab: &lab, program, recording: &recording, scenario: &scenario, progress };
+            let running = Running { lab, program, recording: &recording, scenario: &scenario, progress };
             // A scenario that fails must not hide the others.
             match running.run() {
                 Ok(figures) => {
@@ -137,7 +127,7 @@ impl Truth {
         if !failed.is_empty() {
             return Err(hinted(failed.join("\n"), "the files are recordings: `execpath replay FILE`"));
         }
-        self.write.as_ref().map_or(Ok(()), |file| document::write(&root().join(file), &lab, runtime, &rows))
+        self.write.as_ref().map_or(Ok(()), |file| document::write(&root().join(file), lab, runtime, &rows))
     }
 }
 

@@ -10,20 +10,20 @@ const LEAST: u64 = 20_000;
 
 /// A planned session.
 #[derive(Clone, Debug)]
-pub(super) struct Planned {
+pub(in crate::lab) struct Planned {
     /// Counted from 1.
-    pub(super) number: u32,
+    pub(in crate::lab) number: u32,
     /// Occurs in the command and nowhere else on the machine.
-    pub(super) token: String,
+    pub(in crate::lab) token: String,
     /// Number of bytes sent to stdin: unique among the sessions open at the same time.
-    pub(super) bytes: u64,
-    pub(super) pod: &'static str,
-    pub(super) container: &'static str,
+    pub(in crate::lab) bytes: u64,
+    pub(in crate::lab) pod: &'static str,
+    pub(in crate::lab) container: &'static str,
 }
 
 impl Planned {
     /// Plans the session of this number. `rank` is its position among the sessions open at the same time.
-    pub(super) fn new(number: u32, rank: u32, spacing: u64) -> Self {
+    pub(in crate::lab) fn new(number: u32, rank: u32, spacing: u64) -> Self {
         let count = u32::try_from(CONTAINERS.len()).unwrap_or(1);
         let index = usize::try_from(number % count).unwrap_or(0);
         let (pod, container) = CONTAINERS.get(index).copied().unwrap_or(CONTAINERS[0]);
@@ -32,13 +32,13 @@ impl Planned {
     }
 
     /// Plans sessions that are all open at the same time.
-    pub(super) fn all(numbers: RangeInclusive<u32>, spacing: u64) -> Vec<Self> {
+    pub(in crate::lab) fn all(numbers: RangeInclusive<u32>, spacing: u64) -> Vec<Self> {
         numbers.map(|number| Self::new(number, number, spacing)).collect()
     }
 
     /// Command in the container: reads its bytes, prints `done`, then echoes lines until stdin ends. The shell stays,
     /// with the token among its arguments.
-    pub(super) fn command(&self) -> [String; 3] {
+    pub(in crate::lab) fn command(&self) -> [String; 3] {
         let script = format!(
             "head -c {} >/dev/null; echo done; while read line; do echo \"$line\"; done; : {}",
             self.bytes, self.token
@@ -53,7 +53,7 @@ fn prefix() -> String {
 }
 
 /// The number in the first token among these words.
-pub(super) fn number_in<'a>(words: impl IntoIterator<Item = &'a str>) -> Option<u32> {
+pub(in crate::lab) fn number_in<'a>(words: impl IntoIterator<Item = &'a str>) -> Option<u32> {
     let prefix = prefix();
     let digits = |text: &'a str| {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
