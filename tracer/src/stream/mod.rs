@@ -10,6 +10,7 @@ mod consumer;
 mod credentials;
 mod folder;
 mod joined;
+mod outage;
 mod publisher;
 mod reader;
 mod subscription;

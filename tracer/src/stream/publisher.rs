@@ -24,13 +24,14 @@ use async_nats::{
 use tokio::{
     select,
     sync::Notify,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
     address::{Address, token_of},
     credentials::{self, Credentials},
     folder::{Disk, Folder, MAX_LINE, OVERHEAD, Stored},
+    outage::Outage,
 };
 use crate::{
     clock, confine,
@@ -138,8 +139,7 @@ struct Queue {
     stored: u64,
     /// Observations without room that no part of the recording tells yet.
     left_out: u64,
-    /// The server takes nothing now.
-    is_away: bool,
+    outage: Outage,
     /// The folder takes nothing now.
     is_refused: bool,
     /// Number of the next batch.
@@ -369,7 +369,7 @@ impl BatchSink for Publisher {
         let is_away = {
             let mut state = self.shared.state();
             state.is_closing = true;
-            state.is_away
+            state.outage.is_present()
         };
         self.shared.waits.notify_one();
         // The next run publishes what is in the folder.
@@ -483,11 +483,9 @@ impl Work {
     async fn attempt(&self, context: &jetstream::Context, first: First, pause: Duration) -> Outcome {
         let outcome = self.publish(context, first.id, first.frame).await;
         let is_later = matches!(outcome, Outcome::Later);
-        let was_away = std::mem::replace(&mut self.shared.state().is_away, is_later);
-        match (was_away, is_later) {
-            (true, false) => tracing::warn!("the message stream takes batches again"),
-            (false, true) => tracing::warn!("the message stream takes no batches now: they wait"),
-            (true, true) | (false, false) => {}
+        let change = self.shared.state().outage.note(!is_later, Instant::now());
+        if let Some(change) = change {
+            tracing::warn!("{change}");
         }
         if is_later {
             sleep(pause).await;
@@ -530,6 +528,7 @@ impl Work {
 
     /// Creates the stream of the cluster. An administrator may create it instead, with other limits.
     async fn create(&self, context: &jetstream::Context) {
+        let mut refused = None;
         for max_bytes in MAX_BYTES {
             let config = stream::Config {
                 name: self.address.stream(),
@@ -547,13 +546,16 @@ impl Work {
                     return;
                 }
                 // Without the permission to do so, the answer never comes.
-                Err(error) => {
-                    tracing::warn!(%error, stream = %self.address.stream(), max_bytes, "the stream cannot be created");
-                    if error.kind() == CreateStreamErrorKind::TimedOut {
-                        return;
-                    }
+                Err(error) if error.kind() == CreateStreamErrorKind::TimedOut => {
+                    refused = Some(error);
+                    break;
                 }
+                // The server may have room for a smaller one.
+                Err(error) => refused = Some(error),
             }
+        }
+        if let Some(error) = refused {
+            tracing::warn!(%error, stream = %self.address.stream(), "the stream cannot be created");
         }
     }
 }
