@@ -272,6 +272,12 @@ impl Pump {
         self.correlator.is_waiting()
     }
 
+    /// True if a tick should follow within [`BATCH_EVERY`](crate::record::BATCH_EVERY), because facts wait for their batch.
+    #[must_use]
+    pub fn has_batch(&self) -> bool {
+        self.recorder.as_ref().is_some_and(Recording::has_batch)
+    }
+
     /// Traced host.
     #[must_use]
     pub const fn header(&self) -> &sink::Header {

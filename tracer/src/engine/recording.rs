@@ -45,6 +45,11 @@ impl Recording {
         if full { self.writer.go_on(now, &self.remembered) } else { Ok(()) }
     }
 
+    /// True if facts wait for their batch.
+    pub(super) const fn has_batch(&self) -> bool {
+        self.writer.has_batch()
+    }
+
     /// Observations that had no room, so far.
     pub(super) const fn refused(&self) -> u64 {
         self.writer.refused()

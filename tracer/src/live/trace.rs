@@ -38,7 +38,7 @@ use crate::{
     netns::NetNs,
     plan::{self, ProbePlan, plan},
     probe_host,
-    record::{self, RecordTarget, Writer},
+    record::{self, BATCH_EVERY, RecordTarget, Writer},
     sink,
     source::{
         ebpf::{
@@ -473,11 +473,12 @@ impl Trace {
     }
 
     fn until_tick(&self) -> Duration {
-        match (self.pump.is_waiting(), &self.audit) {
-            (true, _) => TICK_WAITING,
-            (false, Some(_)) => AUDIT_EVERY,
-            (false, None) => TICK_IDLE,
+        if self.pump.is_waiting() {
+            return TICK_WAITING;
         }
+        let audit = self.audit.as_ref().map(|_| AUDIT_EVERY);
+        let batch = self.pump.has_batch().then_some(Duration::from_nanos(BATCH_EVERY.0));
+        [audit, batch].into_iter().flatten().fold(TICK_IDLE, Duration::min)
     }
 
     /// Takes in the last records, and ends the recording and the sinks.

@@ -21,4 +21,4 @@ pub use line::is_continued;
 pub use parts::{Rotate, size};
 pub use reader::{Damage, End, OpenError, Reader};
 pub use target::{RecordTarget, is_zstd};
-pub use writer::{REFUSED, Writer, Written};
+pub use writer::{BATCH_EVERY, REFUSED, Writer, Written};

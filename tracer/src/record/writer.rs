@@ -16,7 +16,7 @@ use crate::model::{BootTime, Fact, Observation, Source, Span};
 const FLUSH_EVERY: Span = Span::from_secs(1);
 
 /// Longest time that facts wait for their batch.
-const BATCH_EVERY: Span = Span::from_millis(100);
+pub const BATCH_EVERY: Span = Span::from_millis(50);
 
 /// Longest time without a batch on a host where nothing happens. A reader takes a host for silent after three times
 /// this time.
@@ -175,7 +175,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Advances the time, and flushes: a file once a second, a message stream ten times a second while facts come.
+    /// Advances the time, and flushes: a file once a second, a message stream twenty times a second while facts come.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -190,6 +190,12 @@ impl Writer {
             self.tell_refused(now)?;
         }
         self.stream.flush()
+    }
+
+    /// True if facts wait for their batch.
+    #[must_use]
+    pub const fn has_batch(&self) -> bool {
+        matches!(&self.stream, Stream::Batches(batches) if batches.has_facts())
     }
 
     /// True for a recording in parts.
