@@ -74,9 +74,16 @@ impl Epoch {
     pub(super) fn advance(&mut self, now_ns: u64) -> io::Result<BootTime> {
         let until = self.pace.watermark(now_ns).max(self.at);
         while let Some((input, at, seen)) = self.following.next(until) {
+            // A host without facts keeps its ticks until there is one. They change nothing that is settled.
+            if seen.fact == Fact::Tick && seen.at < self.pump.settled() && self.is_present {
+                continue;
+            }
             // Samples and answers are newer than the records before them.
             if at.max(seen.at) < self.pump.settled() && self.is_present && self.left_out.insert(input) {
                 self.has_late = true;
+                let late = self.pump.settled().since(at.max(seen.at));
+                let name = self.following.inputs().get(input).map(|input| input.origin.name().display());
+                tracing::debug!(host = name.map(tracing::field::display), late_ms = late.as_millis(), "late facts");
             }
             if self.left_out.contains(&input) {
                 continue;

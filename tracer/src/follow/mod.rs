@@ -28,13 +28,13 @@ use crate::{
 };
 
 /// Longest time without a look at the clock.
-const TURN: Duration = Duration::from_millis(50);
+const TURN: Duration = Duration::from_millis(20);
 
 /// Most messages taken between two looks at the clock.
 const MOST_MESSAGES: usize = 1_000;
 
 /// Shortest time from one merge of everything to the next one, and as a multiple of the time that it took.
-const MERGED_EVERY: Duration = Duration::from_millis(500);
+const MERGED_EVERY: Duration = Duration::from_millis(100);
 const SHARE: u32 = 5;
 
 /// Interval of reports on the hosts.
@@ -214,6 +214,7 @@ impl Follow {
         let now_ns = self.now_ns();
         if self.is_stale && now >= self.next_merge {
             self.merge(now_ns)?;
+            tracing::debug!(took_ms = now.elapsed().as_millis(), "merged anew");
             self.next_merge = Instant::now() + MERGED_EVERY.max(now.elapsed() * SHARE);
         } else if let Some(epoch) = &mut self.epoch {
             epoch.advance(now_ns)?;

@@ -1,13 +1,13 @@
 //! How far a merge of live hosts may go, and which hosts are late. Knows no clock: the server's times of storing are data.
 //!
-//! A host that has nothing to report publishes rarely. A live host publishes a fact within a tenth of a second, so a host
+//! A host that has nothing to report publishes rarely. A live host publishes a fact within 50 ms, so a host
 //! without a newer message has seen nothing until shortly before now. A host that breaks this rule is late: it delays nobody, and
 //! its facts are merged anew, at their time.
 
 use crate::model::{BootTime, Span};
 
-/// Longest time that a fact of a living host takes to the reader: a batch leaves every 100 ms.
-const GRACE: Span = Span::from_millis(250);
+/// Longest time that a fact of a living host takes to the reader: a batch leaves every 50 ms.
+const GRACE: Span = Span::from_millis(150);
 
 /// Longest time for which a slow clock delays the other hosts. Clocks that UTC keeps together differ by milliseconds; of others,
 /// connections tell the difference.
@@ -138,10 +138,10 @@ mod tests {
     fn idle_host_is_waited_for_shortly() {
         // At 5 s, one host has spoken just now, and another one 4 s ago.
         let pace = pace(&[1_000, 4_990]);
-        assert_eq!(pace.watermark(ZERO + 5 * S), at(4_990 - 250));
+        assert_eq!(pace.watermark(ZERO + 5 * S), at(4_990 - GRACE.as_millis()));
         assert_eq!(pace.lag(0, ZERO + 5 * S), Lag::None);
         // Nobody has spoken since.
-        assert_eq!(pace.watermark(ZERO + 7 * S), at(6_990 - 250));
+        assert_eq!(pace.watermark(ZERO + 7 * S), at(6_990 - GRACE.as_millis()));
     }
 
     #[test]
@@ -164,7 +164,7 @@ mod tests {
         let mut pace = pace(&[1_000, 19_990, 19_980]);
         // Its queue arrives at last, from 12 s ago.
         pace.heard(0, at(8_000), ZERO + 20 * S);
-        assert_eq!(pace.watermark(ZERO + 20 * S), at(19_740));
+        assert_eq!(pace.watermark(ZERO + 20 * S), at(19_990 - GRACE.as_millis()));
         assert_eq!(pace.lag(0, ZERO + 20 * S), Lag::Behind(Span(11_990_000_000)));
     }
 
