@@ -4,6 +4,7 @@
 //! `EXECPATH_SOAK=1` runs everything longer.
 
 mod cleanup;
+mod cluster;
 mod consistency;
 mod container;
 mod endings;

@@ -9,7 +9,7 @@ use std::{
     process::{Child, ChildStdout, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use execpath_tests::binary;
@@ -31,6 +31,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub(crate) struct Line {
     pub(crate) text: String,
     pub(crate) value: Value,
+    pub(crate) arrived: SystemTime,
 }
 
 #[derive(Default)]
@@ -65,10 +66,20 @@ impl Tracer {
     /// Starts a tracer; the probes are attached on return.
     pub(crate) fn start(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        let recording = folder.path().join("recording.jsonl.zst");
+        Self::run(folder, &["--record".as_ref(), recording.as_ref()], arguments)
+    }
+
+    /// Starts a reader of a cluster's stream.
+    pub(crate) fn follow(address: &str) -> Self {
+        Self::run(tempfile::tempdir().expect("a folder"), &["--from".as_ref(), address.as_ref()], &[])
+    }
+
+    fn run(folder: TempDir, files: &[&OsStr], arguments: &[&str]) -> Self {
         let stderr = fs::File::create(folder.path().join("stderr")).expect("a file");
         let mut child = binary::command()
-            .args(["trace", "-o", "jsonl", "--record"])
-            .arg(folder.path().join("recording.jsonl.zst"))
+            .args(["trace", "-o", "jsonl"])
+            .args(files)
             .args(arguments)
             .current_dir(folder.path())
             .stdout(Stdio::piped())
@@ -124,6 +135,12 @@ impl Tracer {
 
     /// Waits until the tracer exits by itself.
     pub(crate) fn end(mut self) -> Trace {
+        self.close_silent()
+    }
+
+    /// Interrupts a reader, which names the hosts on stderr and writes no recording.
+    pub(crate) fn stop(mut self) -> Trace {
+        self.signal(Signal::INT);
         self.close()
     }
 
@@ -132,7 +149,7 @@ impl Tracer {
     pub(crate) fn finish(mut self) -> Trace {
         self.signal(Signal::INT);
         let arguments = self.arguments.clone();
-        let trace = self.close();
+        let trace = self.close_silent();
         trace.replays(&arguments);
         trace
     }
@@ -156,10 +173,14 @@ impl Tracer {
         let lines = std::mem::take(&mut *self.lines.lock());
         assert_eq!(status.code(), Some(0), "{}", self.describe(&lines));
         assert_eq!(lines.last().expect("a line").value["type"], "end", "{}", self.describe(&lines));
-        let stderr = fs::read_to_string(self.file("stderr")).expect("the tracer's stderr");
-        assert_eq!(stderr, "", "a tracer without problems prints nothing to stderr");
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().expect("a folder"));
         Trace { lines, folder }
+    }
+
+    fn close_silent(&mut self) -> Trace {
+        let trace = self.close();
+        assert_eq!(trace.read("stderr"), "", "a tracer without problems prints nothing to stderr");
+        trace
     }
 
     fn describe(&self, lines: &[Line]) -> String {
@@ -205,9 +226,9 @@ fn keep_after_failure(folder: &mut TempDir) {
 fn read(stdout: ChildStdout, lines: Arc<Lines>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for text in BufReader::new(stdout).lines() {
-            let text = text.expect("UTF-8");
+            let (text, arrived) = (text.expect("UTF-8"), SystemTime::now());
             let value = serde_json::from_str(&text).expect("each line is JSON");
-            lines.lock().push(Line { text, value });
+            lines.lock().push(Line { text, value, arrived });
             lines.more.notify_all();
         }
     })

@@ -99,6 +99,21 @@ impl Server {
     }
 }
 
+impl Server {
+    /// True once an agent has created the cluster's stream.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    #[must_use]
+    pub fn has_stream(&self, cluster: &str) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let client = async_nats::connect(self.url()).await.expect("a connection");
+            async_nats::jetstream::new(client).get_stream(format!("execpath-v1-{cluster}")).await.is_ok()
+        })
+    }
+}
+
 /// A message of a cluster's stream, as the server has it.
 #[derive(Clone, Debug)]
 pub struct Raw {

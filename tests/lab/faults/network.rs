@@ -2,10 +2,15 @@
 
 use std::net::SocketAddr;
 
-use super::{PacketFilter, Session, left_over};
+use execpath_tests::{binary, nats::is_installed};
+use serde_json::Value;
+
+use super::{PacketFilter, Session, codes, left_over};
 use crate::{
-    env::{on, output},
+    cluster::Cluster,
+    env::{on, output, wait_until},
     kubectl::Mode,
+    reported::ReportedSession,
 };
 
 /// A script that prints periodically, in small segments.
@@ -51,6 +56,40 @@ fn f18_filter_blocks_open_connection_to_kubelet() {
     let session = Session::start(Mode::Plain, TICKS);
     let _filter = PacketFilter::new("master", &["OUTPUT", "-p", "tcp", "--dport", "10250", "-j", "DROP"]);
     session.is("F18");
+}
+
+#[test]
+fn reader_of_the_stream_names_a_blocked_kubelet() {
+    if !is_installed() {
+        return;
+    }
+    let cluster = Cluster::start();
+    let mut reader = cluster.follow();
+    let open = Session::start(Mode::Plain, TICKS);
+    let whole = reader.wait_for(&open.mark, "is whole", ReportedSession::is_complete);
+    let _filter = PacketFilter::new("master", &["OUTPUT", "-p", "tcp", "--dport", "10250", "-j", "DROP"]);
+    let new = Session::ask("sleep 600");
+    let held_up = reader.wait_for(&new.mark, "waits for the kubelet", |session| {
+        let rungs = session.0["attempt"]["rungs"].as_array().into_iter().flatten();
+        rungs.last().is_some_and(|rung| rung["rung"] == "kubelet-dialled" && rung["state"] == "waiting")
+    });
+    assert_eq!(held_up.text("/attempt/reached"), Some("apiserver-accepted"), "{held_up:?}");
+    let verdicts = wait_until("both faults are named", || {
+        let ran = binary::run(["diagnose", "--from", &cluster.address, "-o", "json"]);
+        let verdicts: Vec<Value> = serde_json::from_str(&ran.stdout).unwrap_or_default();
+        (codes(&verdicts).len() > 1).then_some(verdicts)
+    });
+    assert_eq!(codes(&verdicts).len(), 2, "{verdicts:#?}");
+    let of = |code: &str| verdicts.iter().find(|verdict| verdict["code"] == code).expect("a verdict of that code");
+    assert_eq!(of("F01")["session"], held_up.id(), "{verdicts:#?}");
+    let blocked = of("F18");
+    assert_eq!(blocked["session"], whole.id(), "{blocked:#}");
+    // The connection, by one of its processes.
+    let leg = whole.legs()[1];
+    let ends = [&blocked["local"], &blocked["remote"]];
+    let has = |address: SocketAddr| ends.iter().any(|end| **end == address.to_string());
+    assert!(has(leg.local) && has(leg.remote), "{blocked:#}");
+    assert!([leg.from, leg.to].iter().any(|pid| blocked["pid"] == *pid), "{blocked:#}");
 }
 
 #[test]
