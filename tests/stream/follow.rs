@@ -258,7 +258,8 @@ fn trace_follows_in_the_strict_sandbox() {
     let rest: Vec<String> = lines.collect();
     assert_eq!(child.wait().expect("it ends").code(), Some(0), "{rest:#?}");
     let text = std::fs::read_to_string(output).expect("the output");
-    assert!(text.lines().any(|line| line.contains("\"session.closed\"")), "{text}");
+    let last = text.lines().rfind(|line| line.contains("\"type\":\"session."));
+    assert!(last.is_some_and(|line| line.contains("\"complete\":true")), "{text}");
 }
 
 #[test]
