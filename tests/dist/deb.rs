@@ -1,10 +1,15 @@
 //! The package for Debian: installed, used, removed and purged in a root of Debian 12.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use execpath_tests::binary::{Ran, finish};
+use serde_json::{Value, json};
 
-use crate::{artefact, run, sandbox};
+use crate::{artefact, pod::kubectl, run, sandbox};
 
 /// A root of Debian 12 with the essential packages, made once by debootstrap(8).
 fn debian() -> PathBuf {
@@ -38,9 +43,32 @@ in_root dpkg --install /tmp/execpath.deb >"$work/log" 2>&1 || { cat "$work/log";
 "#;
 
 fn in_debian(test: &str) -> Ran {
+    in_debian_beside(test, None)
+}
+
+/// As [`in_debian`]. The words of the command `outside` are the script's fourth and further arguments, `$OUTSIDE_PATH` is its PATH.
+fn in_debian_beside(test: &str, outside: Option<&Command>) -> Ran {
     let script = format!("{SETUP}\n{test}");
     let work = tempfile::tempdir().expect("a folder");
-    let ran = finish(&mut sandbox::script(&script, &[&debian(), &artefact("_amd64.deb"), work.path()]));
+    let (root, package) = (debian(), artefact("_amd64.deb"));
+    let mut arguments: Vec<&Path> = vec![&root, &package, work.path()];
+    arguments.extend(
+        outside
+            .into_iter()
+            .flat_map(|outside| [outside.get_program()].into_iter().chain(outside.get_args()).map(Path::new)),
+    );
+    let mut script = sandbox::script(&script, &arguments);
+    if let Some(outside) = outside {
+        script.env("OUTSIDE_PATH", env::var_os("PATH").unwrap_or_default());
+        script.current_dir(outside.get_current_dir().unwrap_or(Path::new(".")));
+        for (name, value) in outside.get_envs() {
+            match value {
+                Some(value) => script.env(name, value),
+                None => script.env_remove(name),
+            };
+        }
+    }
+    let ran = finish(&mut script);
     assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
     ran
 }
@@ -94,11 +122,14 @@ fn upgrade_keeps_configuration_and_recordings() {
     assert_eq!(ran.stdout, format!("99.0.0-1\nexecpath {}\n", env!("CARGO_PKG_VERSION")));
 }
 
-/// The command of the unit, with its configuration, as a user who has the capabilities of the unit and no others.
+/// The command of the unit, with its configuration, as a user who has the capabilities of the unit and no others. It records an
+/// exec of the lab.
 #[test]
 fn command_of_unit_records_with_its_capabilities_alone() {
-    let ran = in_debian(
+    let exec = kubectl(&["exec", "web", "-c", "web", "--", "echo", "recorded by the unit"]);
+    let ran = in_debian_beside(
         r#"
+        shift 3
         unit=$(ls "$root"/usr/lib/systemd/system/execpath-record.service "$root"/lib/systemd/system/execpath-record.service 2>/dev/null | head -1)
         start=$(sed -n 's/^ExecStart=//p' "$unit")
         bounds=$(sed -n 's/^CapabilityBoundingSet=//p' "$unit" | tr 'A-Z ' 'a-z,' | sed 's/cap_/+/g')
@@ -114,15 +145,21 @@ fn command_of_unit_records_with_its_capabilities_alone() {
             kill -0 $recorder || { cat "$work/stderr"; exit 1; }
             sleep 0.1
         done
-        in_root execpath demo -- echo hello >"$work/demo" 2>&1 || { cat "$work/demo" "$work/stderr"; exit 1; }
+        PATH=$OUTSIDE_PATH "$@" >&2
         kill -TERM $recorder
         wait $recorder || { cat "$work/stderr"; exit 1; }
         in_root stat -c '%a %n' /var/lib/execpath/record.000001.jsonl.zst
-        in_root execpath replay --kind all /var/lib/execpath/record.000001.jsonl.zst
+        in_root execpath replay -o json /var/lib/execpath/record.000001.jsonl.zst
         "#,
+        Some(&exec),
     );
-    assert!(ran.stdout.starts_with("600 /var/lib/execpath/record.000001.jsonl.zst\n"), "{}", ran.stdout);
-    assert!(ran.stdout.contains("echo hello"), "the demo's session is recorded: {}\n{}", ran.stdout, ran.stderr);
+    let (mode, sessions) = ran.stdout.split_once('\n').expect("two outputs");
+    assert_eq!(mode, "600 /var/lib/execpath/record.000001.jsonl.zst");
+    let sessions: Vec<Value> = serde_json::from_str(sessions).expect("an array");
+    let command = json!(["echo", "recorded by the unit"]);
+    let session = sessions.iter().find(|session| session["command"] == command);
+    let session = session.unwrap_or_else(|| panic!("no such session: {sessions:#?}\n{}", ran.stderr));
+    assert_eq!((&session["complete"], &session["confidence"]), (&json!(true), &json!("exact")), "{session:#}");
 }
 
 #[test]
