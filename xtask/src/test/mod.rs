@@ -81,11 +81,12 @@ impl Test {
 impl Soak {
     #[expect(clippy::unused_self, reason = "every task is run the same way")]
     pub(crate) fn run(self) -> Result<()> {
-        let chosen =
-            PARTS.iter().filter(|part| ["build", "ebpf", "fuzz", "kernels", "lab", "docker"].contains(&part.name));
+        let chosen = PARTS
+            .iter()
+            .filter(|part| ["build", "ebpf", "test", "fuzz", "kernels", "lab", "docker"].contains(&part.name));
         let chosen = chosen.map(|part| Part {
             minutes: match part.name {
-                "lab" | "docker" => SOAK_MINUTES,
+                "test" | "lab" | "docker" => SOAK_MINUTES,
                 "fuzz" => FUZZ_SOAK_MINUTES,
                 "kernels" => KERNELS_SOAK_MINUTES,
                 _ => part.minutes,

@@ -62,7 +62,7 @@ pub(super) const PARTS: &[Part] = &[
         run: kernels,
     },
     Part { name: "demo", minutes: 3, about: "a miniature of the path, really traced (root)", vital: true, run: demo },
-    Part { name: "lab", minutes: 24, about: "end to end on a real cluster (root)", vital: true, run: lab },
+    Part { name: "lab", minutes: 32, about: "end to end on a real cluster (root)", vital: true, run: lab },
     Part {
         name: "docker",
         minutes: 4,
@@ -276,6 +276,7 @@ fn lab(session: &mut Session) -> Result<Outcome> {
         return Ok(Outcome::Skipped("no tests found".to_owned()));
     }
     ensure_terminal();
+    ensure_nats();
     with_lab(session, "lab")
 }
 

@@ -30,7 +30,7 @@ exit code, message and end. It shares no code with the tracer.
   precede kubectl's end; a wrong exit is **wrong**.
 * The port-forwards begin five seconds apart. The failure of one that begins sooner after another's end is assigned to neither.
 * A kind without a row was not measured with this runtime.
-* **p50**, **p99**: time from the client's end to the line of `-o jsonl` that tells the stage; 0 if it came before that end.
+* **p50**, **p99**: time from the client's end to the line of `-o jsonl` that has the stage; 0 if it came before that end.
 ";
 
 const COLUMNS: [&str; 10] =
