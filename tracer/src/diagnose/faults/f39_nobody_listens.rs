@@ -4,7 +4,7 @@ use super::prelude::*;
 
 pub(super) const FAULT: Fault = Fault {
     code: "F39",
-    name: "nobody listens at the forwarded port",
+    name: "no program listens at the forwarded port",
     short: "no listener",
     severity: Severity::Fault,
     step: Step::Legs,

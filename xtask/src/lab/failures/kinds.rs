@@ -266,7 +266,7 @@ fn killed() -> Vec<Kind> {
             .after(Relay::prepare)
             .at_once(usize::MAX),
         // The runtime's dial is known to be this stream's only while it serves no other (docs/attempts.md).
-        Kind::cut("nobody listens at forwarded port", Client::Forwards, None, "stream-dialled", Some("F39"), None)
+        Kind::cut("no listener at forwarded port", Client::Forwards, None, "stream-dialled", Some("F39"), None)
             .at_once(1),
     ]
 }
