@@ -7,6 +7,7 @@ use std::{
     thread,
 };
 
+use async_nats::jetstream::stream::Stream;
 use tempfile::TempDir;
 
 /// A running server. It ends with this value.
@@ -99,21 +100,6 @@ impl Server {
     }
 }
 
-impl Server {
-    /// True once an agent has created the cluster's stream.
-    ///
-    /// # Panics
-    /// If the server does not answer.
-    #[must_use]
-    pub fn has_stream(&self, cluster: &str) -> bool {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let client = async_nats::connect(self.url()).await.expect("a connection");
-            async_nats::jetstream::new(client).get_stream(format!("execpath-v1-{cluster}")).await.is_ok()
-        })
-    }
-}
-
 /// A message of a cluster's stream, as the server has it.
 #[derive(Clone, Debug)]
 pub struct Raw {
@@ -123,18 +109,34 @@ pub struct Raw {
     pub payload: Vec<u8>,
 }
 
+/// Runs a client of the server.
+fn on_runtime<T>(client: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(client)
+}
+
 impl Server {
+    /// True once an agent has created the cluster's stream.
+    ///
+    /// # Panics
+    /// If the server does not answer.
+    #[must_use]
+    pub fn has_stream(&self, cluster: &str) -> bool {
+        on_runtime(self.stream(cluster)).is_some()
+    }
+
+    async fn stream(&self, cluster: &str) -> Option<Stream> {
+        let client = async_nats::connect(self.url()).await.expect("a connection");
+        async_nats::jetstream::new(client).get_stream(format!("execpath-v1-{cluster}")).await.ok()
+    }
+
     /// All messages of a cluster's stream, in order.
     ///
     /// # Panics
     /// If the stream cannot be read.
     #[must_use]
     pub fn messages(&self, cluster: &str) -> Vec<Raw> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let client = async_nats::connect(self.url()).await.expect("a connection");
-            let context = async_nats::jetstream::new(client);
-            let stream = context.get_stream(format!("execpath-v1-{cluster}")).await.expect("a stream");
+        on_runtime(async {
+            let stream = self.stream(cluster).await.expect("a stream");
             let mut messages = Vec::new();
             for position in 1..=stream.cached_info().state.last_sequence {
                 let message = stream.get_raw_message(position).await.expect("a message");

@@ -42,7 +42,7 @@ pub(super) enum Act {
     ForAll(fn(&RunningLab) -> Result<Prepared>),
 }
 
-/// What kubectl itself says, and what must be reported.
+/// The end of kubectl itself, and the report that it requires.
 pub(super) struct Expected {
     /// kubectl's exit code.
     pub(super) exit: Option<i32>,

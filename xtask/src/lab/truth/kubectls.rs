@@ -32,7 +32,7 @@ pub(in crate::lab) struct Kubectl {
 }
 
 impl Kubectl {
-    /// Starts a kubectl without input, whose output nobody needs.
+    /// Starts a kubectl without input. Its output is discarded.
     pub(in crate::lab) fn start(mut command: Command) -> Result<Self> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         Ok(Self { child, stdin: None })
