@@ -152,6 +152,7 @@ impl Session {
             if tally.failed > 0 {
                 let text = fs::read_to_string(&self.log).unwrap_or_default();
                 print_line(format_args!("{}", text.lines().map(|line| format!("    {line}\n")).collect::<String>()))?;
+                print_line(format_args!("    {:.1} GB are free at {}", free_gigabytes()?, self.logs.display()))?;
                 not_built |= part.name == "build";
             }
             total += tally;
@@ -191,6 +192,12 @@ impl Session {
     fn logged(&self, command: &mut Command) -> Result<bool> {
         run::logged(command, &self.log, self.deadline)
     }
+}
+
+/// Free disk for the target directory. A full disk makes tests fail in ways that do not name it.
+fn free_gigabytes() -> Result<f64> {
+    let disk = rustix::fs::statvfs(target().as_path())?;
+    Ok((disk.f_bavail * disk.f_frsize) as f64 / 1e9)
 }
 
 /// Summary line of a part.
