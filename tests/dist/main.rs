@@ -6,6 +6,7 @@
 mod archive;
 mod chart;
 mod deb;
+mod debian;
 mod pod;
 mod pod_metrics;
 mod root;

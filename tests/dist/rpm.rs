@@ -2,7 +2,11 @@
 
 use std::process::Command;
 
-use crate::{artefact, run, sandbox, succeed};
+use crate::{
+    artefact,
+    debian::{Package, in_debian, unit_records_exec_with_its_capabilities_alone},
+    run,
+};
 
 #[test]
 fn package_lists_its_files() {
@@ -28,17 +32,24 @@ fn package_lists_its_files() {
 
 #[test]
 fn unpacked_package_runs() {
-    let rpm = artefact(".x86_64.rpm");
-    let unpack = r#"
-        mount -t tmpfs tmpfs "$2"
-        cd "$2"
-        rpm2cpio "$1" | cpio --extract --make-directories --quiet
-        ./usr/bin/execpath --version
-        stat -c %a usr/bin/execpath usr/lib/systemd/system/execpath-record.service
-    "#;
-    let folder = tempfile::tempdir().expect("a folder");
-    let out = succeed(&mut sandbox::script(unpack, &[&rpm, folder.path()]));
-    assert_eq!(out, format!("execpath {}\n755\n644\n", env!("CARGO_PKG_VERSION")));
-    let verified = Command::new("rpm").args(["-K", "--nosignature"]).arg(&rpm).output().expect("rpm runs");
+    let ran = in_debian(
+        Package::Rpm,
+        r#"
+        in_root execpath --version
+        in_root stat -c %a /usr/bin/execpath /usr/lib/systemd/system/execpath-record.service
+        "#,
+    );
+    assert_eq!(ran.stdout, format!("execpath {}\n755\n644\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn command_of_unit_records_with_its_capabilities_alone() {
+    unit_records_exec_with_its_capabilities_alone(Package::Rpm);
+}
+
+#[test]
+fn digests_of_package_are_right() {
+    let verified = Command::new("rpm").args(["-K", "--nosignature"]).arg(artefact(".x86_64.rpm")).output();
+    let verified = verified.expect("rpm runs");
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
 }
