@@ -7,5 +7,4 @@ mod feed;
 mod metrics;
 mod monitoring;
 mod otlp;
-mod receiver;
 mod scrape;

@@ -13,14 +13,14 @@ use execpath::{
     otlp::ATTRIBUTES,
     sink::Sink,
 };
-use execpath_tests::samples;
+use execpath_tests::{receiver::Receiver, samples};
 use opentelemetry_proto::tonic::{
     common::v1::{KeyValue, any_value::Value},
     metrics::v1::metric::Data,
     trace::v1::Span,
 };
 
-use crate::{feed, receiver::Receiver};
+use crate::feed;
 
 fn exporter(address: std::net::SocketAddr) -> Exporter {
     Exporter::new(&Options { otlp: Some(address.to_string()), ..Options::default() }).expect("an address")

@@ -6,6 +6,7 @@ pub mod merged;
 pub mod nats;
 pub mod pane;
 pub mod publishing;
+pub mod receiver;
 pub mod repeat;
 pub mod samples;
 pub mod scenario;

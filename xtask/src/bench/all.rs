@@ -6,13 +6,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::callgrind::{self, instructions};
 use super::ls::Ls;
 use super::table::{self, Row, median, spread};
 use super::workload::{CROWD, Workload};
 use super::{hooks, live, sessions, strangers};
+use crate::lab::RunningLab;
 use crate::progress::Progress;
 use crate::repo::root;
 use crate::tools::{find, run};
@@ -22,8 +23,8 @@ use crate::{apt, browser, tracer};
 /// without one.
 #[derive(clap::Args)]
 pub(crate) struct All {
-    /// Measure only the parts with these names: replay, correlate, ls, live, hooks, strangers, page, sessions. Print the
-    /// rows, and write nothing.
+    /// Measure only the parts with these names: replay, correlate, ls, live, hooks, strangers, page, delay, output, open.
+    /// Print the rows, and write nothing.
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
 }
@@ -41,24 +42,34 @@ impl All {
         progress.report("building releases");
         let program = tracer::build()?;
         let workload = Workload::build()?;
-        let mut rows = Vec::new();
-        let mut part = |name: &str, measure: &dyn Fn() -> Result<Vec<Row>>| -> Result<()> {
+        let (mut rows, mut failed) = (Vec::new(), Vec::new());
+        // A part that fails does not take the rows of the others with it.
+        let mut part = |name: &str, measure: &dyn Fn() -> Result<Vec<Row>>| {
             if self.only.is_empty() || self.only.iter().any(|only| only == name) {
                 progress.report(format!("measuring: {name}"));
-                rows.extend(measure().with_context(|| format!("part {name}"))?);
+                match measure() {
+                    Ok(measured) => rows.extend(measured),
+                    Err(error) => failed.push(format!("part {name}: {error:#}")),
+                }
             }
-            Ok(())
         };
-        part("replay", &|| replay(&program, &workload))?;
-        part("correlate", &|| correlate(&workload))?;
-        part("ls", &|| lists(&program, &progress))?;
-        part("live", &|| live::rows(&program))?;
-        part("hooks", &|| hooks::rows(&program, &progress))?;
-        part("strangers", &|| strangers::rows(&program, &progress))?;
-        part("page", &|| page(&progress))?;
-        part("sessions", &|| sessions::rows(&program, &progress))?;
+        part("replay", &|| replay(&program, &workload));
+        part("correlate", &|| correlate(&workload));
+        part("ls", &|| lists(&program, &progress));
+        part("live", &|| live::rows(&program));
+        part("hooks", &|| hooks::rows(&program, &progress));
+        part("strangers", &|| strangers::rows(&program, &progress));
+        part("page", &|| page(&progress));
+        if let Ok(lab) = RunningLab::find() {
+            part("delay", &|| sessions::delays(&program));
+            part("output", &|| sessions::output(&lab, &program));
+            part("open", &|| sessions::open(&lab, &program));
+        } else {
+            progress.report("no lab is up: its rows are left out (`cargo xtask lab up`)");
+        }
         let text = table::markdown(&rows);
         std::io::stdout().write_all(text.as_bytes())?;
+        ensure!(failed.is_empty(), "{}", failed.join("\n"));
         if self.only.is_empty() { table::write(&root(), &text) } else { Ok(()) }
     }
 }

@@ -4,6 +4,7 @@ mod all;
 mod budget;
 mod callgrind;
 mod crowd;
+mod exports;
 mod hooks;
 mod latency;
 mod live;

@@ -15,7 +15,16 @@ pub(super) const CROWD: &str = "tests/recordings/crowds/crowd-200.jsonl.zst";
 /// One session, from its start to its end.
 const SESSION: &str = "tests/recordings/exit-3.jsonl.zst";
 
-/// `workload`, built as a release. Recordings belong to the tracer, and xtask must build before the tracer does.
+/// Builds a release of an example of the tests. What it uses of the tracer, xtask cannot: xtask must build before the tracer does.
+pub(super) fn example(name: &str) -> Result<PathBuf> {
+    let mut build = command(cargo());
+    build.args(["build", "--quiet", "--release", "--package", "execpath-tests", "--example", name]);
+    let messages = run(build.arg("--message-format=json").current_dir(root()))?;
+    let executable = |line: &str| Some(serde_json::from_str::<Value>(line).ok()?["executable"].as_str()?.into());
+    messages.lines().rev().find_map(executable).context("cargo built no executable")
+}
+
+/// The example `workload`.
 pub(super) struct Workload {
     program: PathBuf,
 }
@@ -34,12 +43,7 @@ impl Long {
 
 impl Workload {
     pub(super) fn build() -> Result<Self> {
-        let mut build = command(cargo());
-        build.args(["build", "--quiet", "--release", "--package", "execpath-tests", "--example", "workload"]);
-        let messages = run(build.arg("--message-format=json").current_dir(root()))?;
-        let executable = |line: &str| Some(serde_json::from_str::<Value>(line).ok()?["executable"].as_str()?.into());
-        let program = messages.lines().rev().find_map(executable).context("cargo built no executable")?;
-        Ok(Self { program })
+        Ok(Self { program: example("workload")? })
     }
 
     /// Makes a recording of at least `sessions` sessions, `at_once` at a time.

@@ -38,13 +38,17 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What a receiver has got.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Received {
-    pub(crate) resources: Vec<Resource>,
-    pub(crate) spans: Vec<Span>,
-    pub(crate) logs: Vec<LogRecord>,
-    pub(crate) metrics: Vec<Metric>,
+pub struct Received {
+    /// Resources of spans.
+    pub resources: Vec<Resource>,
+    /// Spans, in the order of their arrival, as logs and metrics.
+    pub spans: Vec<Span>,
+    /// See `spans`.
+    pub logs: Vec<LogRecord>,
+    /// See `spans`.
+    pub metrics: Vec<Metric>,
     /// Calls that have begun, answered or not.
-    pub(crate) calls: u64,
+    pub calls: u64,
 }
 
 #[derive(Default)]
@@ -130,20 +134,22 @@ impl MetricsService for Service {
 }
 
 /// A running receiver; its connections end with it.
-pub(crate) struct Receiver {
+pub struct Receiver {
     state: Arc<State>,
-    pub(crate) address: SocketAddr,
+    /// Where it listens.
+    pub address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Receiver {
-    pub(crate) fn start() -> Self {
+    /// Starts at a free port of loopback.
+    pub fn start() -> Self {
         Self::at("127.0.0.1:0".parse().expect("an address"))
     }
 
     /// Starts at the address of an earlier receiver.
-    pub(crate) fn at(address: SocketAddr) -> Self {
+    pub fn at(address: SocketAddr) -> Self {
         let state = Arc::<State>::default();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("threads");
@@ -170,22 +176,27 @@ impl Receiver {
     }
 
     /// Has calls wait for ever from now on.
-    pub(crate) fn stick(&self) {
+    pub fn stick(&self) {
         self.state.is_stuck.store(true, Ordering::Relaxed);
     }
 
     /// Refuses calls for good from now on.
-    pub(crate) fn refuse(&self) {
+    pub fn refuse(&self) {
         self.state.refuses.store(true, Ordering::Relaxed);
     }
 
     /// Refuses one span of each call from now on.
-    pub(crate) fn refuse_one(&self) {
+    pub fn refuse_one(&self) {
         self.state.refuses_one.store(true, Ordering::Relaxed);
     }
 
+    /// What has arrived.
+    pub fn received(&self) -> Received {
+        self.state.lock().clone()
+    }
+
     /// Waits until this holds.
-    pub(crate) fn wait(&self, what: &str, holds: impl Fn(&Received) -> bool) -> Received {
+    pub fn wait(&self, what: &str, holds: impl Fn(&Received) -> bool) -> Received {
         let end = Instant::now() + PATIENCE;
         let mut received = self.state.lock();
         while !holds(&received) {
