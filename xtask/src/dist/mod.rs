@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 
 use self::source::Source;
 pub(crate) use self::test_tools::test_tools;
+use crate::ebpf;
 use crate::progress::Progress;
 use crate::repo::{root, target};
 
@@ -68,7 +69,7 @@ fn build(source: &Source, target: &Path, out: &Path, progress: &Progress) -> Res
     let binary = binary::build(source, target, progress)?;
     let stem = format!("execpath-{}-linux-amd64", source.version());
     fs::copy(&binary, out.join(&stem))?;
-    fs::copy(source.root().join("tracer/bpf/execpath.bpf.o"), out.join("execpath.bpf.o"))?;
+    fs::write(out.join("execpath.bpf.o"), ebpf::committed(source.root())?)?;
     pages::write(source, &binary)?;
     let archive = archive::write(source, &binary, &out.join(format!("{stem}.tar.gz")))?;
     krew::write(source, &[("amd64", &archive)], &out.join("execpath.yaml"))?;

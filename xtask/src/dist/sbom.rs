@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::binary::TARGET;
 use super::source::Source;
+use crate::ebpf;
 use crate::image::sha256;
 use crate::tools::{command, run};
 
@@ -20,7 +21,7 @@ pub(super) fn write(source: &Source, path: &Path) -> Result<()> {
     metadata.args(["metadata", "--format-version=1", "--locked", "--filter-platform", TARGET]);
     let metadata: Value = serde_json::from_str(&run(&mut metadata)?)?;
     let lock = fs::read_to_string(source.root().join("Cargo.lock"))?;
-    let object = fs::read(source.root().join("tracer/bpf/execpath.bpf.o"))?;
+    let object = ebpf::committed(source.root())?;
     let time = run(command("date").args(["--utc", "--date", &format!("@{}", source.epoch()), "+%Y-%m-%dT%H:%M:%SZ"]))?;
     let list = list(&metadata, &checksums(&lock), &sha256(&object), time.trim())?;
     let text = serde_json::to_string_pretty(&list)? + "\n";

@@ -22,7 +22,9 @@ mod object;
 mod toolchain;
 
 /// Path of the committed object, from the root.
-const OBJECT: &str = "tracer/bpf/execpath.bpf.o";
+const OBJECT: &str = "tracer/bpf/execpath.bpf.o.zst";
+/// Level of its compression. It is packed rarely.
+const LEVEL: i32 = 19;
 
 /// Build the BPF object from tracer-ebpf.
 ///
@@ -51,7 +53,7 @@ impl Ebpf {
                 progress.report(format!("{}: {size} bytes", out.display()));
             }
             None => {
-                write(&root().join(OBJECT), &built.object)?;
+                write(&root().join(OBJECT), &zstd::encode_all(built.object.as_slice(), LEVEL)?)?;
                 write(&root().join(digest::CARD), built.card.to_string().as_bytes())?;
                 progress.report(format!("{OBJECT}: {size} bytes, {}", built.card.toolchain));
             }
@@ -102,8 +104,7 @@ fn refuse_path(object: &[u8], path: &Path) -> Result<()> {
 
 fn check() -> Result<()> {
     let card = Card::committed(&root())?;
-    let object = root().join(OBJECT);
-    let object = fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
+    let object = committed(&root())?;
     let again = "run cargo xtask ebpf and commit its output";
     if card.sources != of_sources(&root())? {
         return Err(hinted(format!("{OBJECT} was not built from these sources"), again));
@@ -112,6 +113,13 @@ fn check() -> Result<()> {
         return Err(hinted(format!("{OBJECT} does not match {}", digest::CARD), again));
     }
     Ok(())
+}
+
+/// Reads the committed object in a folder with the repository's files.
+pub(crate) fn committed(root: &Path) -> Result<Vec<u8>> {
+    let path = root.join(OBJECT);
+    let packed = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    zstd::decode_all(packed.as_slice()).with_context(|| format!("{} is damaged", path.display()))
 }
 
 /// Builds into the target directory, for tests. With the toolchain of the committed object, both objects must be

@@ -1,6 +1,6 @@
 //! The BPF object: the built-in one, or a file for tests.
 
-use std::{borrow::Cow, env, fs, io, path::PathBuf};
+use std::{env, fs, io, path::PathBuf};
 
 use crate::confine;
 
@@ -8,27 +8,24 @@ use crate::confine;
 /// the environment may be another user's ([`confine::is_environment_foreign`]).
 pub const OBJECT_VARIABLE: &str = "EXECPATH_BPF";
 
-/// Aligns the object: aya reads ELF headers in place.
-#[repr(C, align(8))]
-struct Aligned<Bytes: ?Sized>(Bytes);
-
-static BUILT_IN: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../bpf/execpath.bpf.o"));
+/// The object, compressed to an eighth: `cargo xtask ebpf` writes it.
+const BUILT_IN: &[u8] = include_bytes!("../../../bpf/execpath.bpf.o.zst");
 
 /// Bytes of the object.
 ///
 /// # Errors
 /// When the file in [`OBJECT_VARIABLE`] cannot be read.
-pub(super) fn bytes() -> Result<Cow<'static, [u8]>, (PathBuf, io::Error)> {
+pub(super) fn bytes() -> Result<Vec<u8>, (PathBuf, io::Error)> {
     match env::var_os(OBJECT_VARIABLE) {
         Some(path) if !confine::is_environment_foreign() => {
-            fs::read(&path).map(Cow::Owned).map_err(|error| (path.into(), error))
+            return fs::read(&path).map_err(|error| (path.into(), error));
         }
         Some(_) => {
             tracing::info!(
                 "{OBJECT_VARIABLE} is ignored under sudo, and in programs with more rights than their caller"
             );
-            Ok(Cow::Borrowed(&BUILT_IN.0))
         }
-        None => Ok(Cow::Borrowed(&BUILT_IN.0)),
+        None => {}
     }
+    zstd::decode_all(BUILT_IN).map_err(|error| ("the built-in object".into(), error))
 }
