@@ -4,6 +4,7 @@
 //! `EXECPATH_DIST=target/dist cargo test --test dist -- --test-threads=1`.
 
 mod archive;
+mod arm64;
 mod chart;
 mod deb;
 mod debian;

@@ -13,12 +13,12 @@ fn list_is_valid_cyclonedx() {
                   from cyclonedx.validation.json import JsonStrictValidator\n\
                   error = JsonStrictValidator(SchemaVersion.V1_5).validate_str(open(sys.argv[1]).read())\n\
                   sys.exit(str(error) if error else 0)";
-    succeed(std::process::Command::new(python_tool("python")).args(["-c", script]).arg(artefact(".cdx.json")));
+    succeed(std::process::Command::new(python_tool("python")).args(["-c", script]).arg(artefact("-amd64.cdx.json")));
 }
 
 #[test]
 fn list_names_linked_crates_and_bpf_object() {
-    let list: Value = serde_json::from_slice(&fs::read(artefact(".cdx.json")).expect("a file")).expect("JSON");
+    let list: Value = serde_json::from_slice(&fs::read(artefact("-amd64.cdx.json")).expect("a file")).expect("JSON");
     let components = list["components"].as_array().expect("components");
     let find = |name: &str| components.iter().find(|component| component["name"] == name);
     for name in ["aya", "tokio", "zstd-sys"] {

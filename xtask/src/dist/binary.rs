@@ -10,12 +10,9 @@ use object::elf::{DT_NEEDED, Dyn64, FileHeader64, PT_DYNAMIC, PT_INTERP};
 use object::read::elf::{Dyn as _, FileHeader as _, ProgramHeader as _};
 
 use super::source::Source;
+use crate::kernels::{Arch, toolchain};
 use crate::progress::Progress;
 use crate::tools::run;
-
-/// Target with glibc, linked statically. `--otlp` alone resolves names: since 2.34 the library contains the resolvers of files and
-/// DNS, and loads no module for them.
-pub(super) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Profile of the manifest, smaller than `release`.
 pub(super) const PROFILE: &str = "dist";
@@ -24,23 +21,29 @@ pub(super) const PROFILE: &str = "dist";
 /// grown the binary beyond it.
 const MAX_BYTES: usize = 17_000_000;
 
-/// Builds the binary and checks that it is static and small enough.
-pub(super) fn build(source: &Source, target: &Path, progress: &Progress) -> Result<PathBuf> {
-    progress.report("building a static release of execpath (minutes)");
+/// Builds the binary in a target directory of its architecture, and checks that it is static and small enough.
+///
+/// It contains glibc. `--otlp` alone resolves names: since 2.34 the library contains the resolvers of files and DNS, and loads no module
+/// for them.
+pub(super) fn build(source: &Source, arch: Arch, target: &Path, progress: &Progress) -> Result<PathBuf> {
+    progress.report(format!("building a static release of execpath for {} (minutes)", arch.name()));
     let mut cargo = source.cargo();
     cargo.args(["rustc", "--quiet", "--locked", "--profile", PROFILE, "--package", "execpath", "--bin", "execpath"]);
-    cargo.args(["--target", TARGET, "--target-dir"]).arg(target);
+    cargo.args(["--target", arch.target(), "--target-dir"]).arg(target);
     let paths = mapped_paths(source, target)?;
     // A static program that may be loaded anywhere relocates itself; packed relocations take a hundredth of the space.
     let mut flags: Vec<OsString> =
         ["-Ctarget-feature=+crt-static", "-Clink-arg=-Wl,-z,pack-relative-relocs"].map(OsString::from).to_vec();
+    if arch == Arch::Arm64 {
+        flags.push(toolchain(&mut cargo, progress)?);
+    }
     flags.extend(paths.iter().map(|(from, to)| joined("--remap-path-prefix=", from, to)));
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join(OsStr::new("\x1f")));
     // For C sources of crates.
     let c_flags: Vec<OsString> = paths.iter().map(|(from, to)| joined("-ffile-prefix-map=", from, to)).collect();
-    cargo.env(format!("CFLAGS_{}", TARGET.replace('-', "_")), c_flags.join(OsStr::new(" ")));
+    cargo.env(format!("CFLAGS_{}", arch.target().replace('-', "_")), c_flags.join(OsStr::new(" ")));
     run(&mut cargo)?;
-    let binary = target.join(TARGET).join(PROFILE).join("execpath");
+    let binary = target.join(arch.target()).join(PROFILE).join("execpath");
     check(&fs::read(&binary).with_context(|| binary.display().to_string())?)?;
     Ok(binary)
 }

@@ -8,12 +8,13 @@ use serde_json::json;
 
 use super::source::Source;
 use crate::image::{Image, append};
+use crate::kernels::Arch;
 
 /// Name of the image, without its tag.
 const NAME: &str = "ghcr.io/execpath/execpath";
 
 /// Writes the archive of the image.
-pub(super) fn write(source: &Source, binary: &Path, path: &Path) -> Result<()> {
+pub(super) fn write(source: &Source, arch: Arch, binary: &Path, path: &Path) -> Result<()> {
     let program = fs::read(binary).with_context(|| format!("cannot read {}", binary.display()))?;
     let mut tar = tar::Builder::new(Vec::new());
     append(&mut tar, "execpath", &program, 0o755)?;
@@ -21,7 +22,7 @@ pub(super) fn write(source: &Source, binary: &Path, path: &Path) -> Result<()> {
     let name = format!("{NAME}:{}", source.version());
     let image = Image {
         name: &name,
-        architecture: "amd64",
+        architecture: arch.go(),
         created: None,
         created_by: "cargo xtask dist",
         config: json!({

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use self::source::Source;
 pub(crate) use self::test_tools::test_tools;
 use crate::ebpf;
+use crate::kernels::Arch;
 use crate::progress::Progress;
 use crate::repo::{root, target};
 
@@ -33,6 +34,9 @@ pub(crate) struct Dist {
     /// Directory of the artefacts. Default: `dist` in the target directory.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Build for arm64 as well, with Debian's compilers.
+    #[arg(long)]
+    arm64: bool,
     /// Build all artefacts from two clones in different directories, and compare each byte.
     #[arg(long)]
     verify: bool,
@@ -45,10 +49,11 @@ impl Dist {
         // The packaging tools run in another directory.
         let out = std::path::absolute(self.out.unwrap_or_else(|| target().join("dist")))?;
         let source = Source::clone_to(&root(), &work.join("source"))?;
-        let made = build(&source, &work.join("target"), &out, &progress)?;
+        let archs: &[Arch] = if self.arm64 { &[Arch::X86_64, Arch::Arm64] } else { &[Arch::X86_64] };
+        let made = build(&source, archs, &work.join("target"), &out, &progress)?;
         print(&table(&made))?;
         if self.verify {
-            verify::compare(&source, &out, &work, &progress)?;
+            verify::compare(&source, archs, &out, &work, &progress)?;
         }
         Ok(())
     }
@@ -60,23 +65,32 @@ pub(super) struct Artefact {
     bytes: u64,
 }
 
-/// Builds every artefact into `out`, which then holds nothing else.
-fn build(source: &Source, target: &Path, out: &Path, progress: &Progress) -> Result<Vec<Artefact>> {
+/// Builds every artefact into `out`, which then holds nothing else. The first architecture is this machine's.
+fn build(source: &Source, archs: &[Arch], target: &Path, out: &Path, progress: &Progress) -> Result<Vec<Artefact>> {
     if out.exists() {
         fs::remove_dir_all(out).with_context(|| format!("cannot remove {}", out.display()))?;
     }
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let binary = binary::build(source, target, progress)?;
-    let stem = format!("execpath-{}-linux-amd64", source.version());
-    fs::copy(&binary, out.join(&stem))?;
     fs::write(out.join("execpath.bpf.o"), ebpf::committed(source.root())?)?;
-    pages::write(source, &binary)?;
-    let archive = archive::write(source, &binary, &out.join(format!("{stem}.tar.gz")))?;
-    krew::write(source, &[("amd64", &archive)], &out.join("execpath.yaml"))?;
-    packages::deb(source, target, out, progress)?;
-    packages::rpm(source, target, out, progress)?;
-    image::write(source, &binary, &out.join(format!("execpath-{}-image-amd64.tar", source.version())))?;
-    sbom::write(source, &out.join(format!("execpath-{}.cdx.json", source.version())))?;
+    let mut archives = Vec::new();
+    for &arch in archs {
+        // Other compilers would build what is shared anew each time.
+        let target = target.join(arch.name());
+        let binary = binary::build(source, arch, &target, progress)?;
+        if archives.is_empty() {
+            pages::write(source, &binary)?;
+        }
+        let version = source.version();
+        let named = |end: &str| out.join(format!("execpath-{version}-{end}"));
+        let stem = format!("linux-{}", arch.go());
+        fs::copy(&binary, named(&stem))?;
+        archives.push((arch, archive::write(source, &binary, &named(&format!("{stem}.tar.gz")))?));
+        packages::deb(source, arch, &target, out, progress)?;
+        packages::rpm(source, arch, &target, out, progress)?;
+        image::write(source, arch, &binary, &named(&format!("image-{}.tar", arch.go())))?;
+        sbom::write(source, arch, &named(&format!("{}.cdx.json", arch.go())))?;
+    }
+    krew::write(source, &archives, &out.join("execpath.yaml"))?;
     sums::write(out)?;
     artefacts(out)
 }

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::binary::{PROFILE, TARGET};
+use super::binary::PROFILE;
 use super::source::Source;
 use super::tool::Tool;
+use crate::kernels::Arch;
 use crate::progress::Progress;
 use crate::tools::run;
 
@@ -14,7 +15,7 @@ const DEB: Tool = Tool { name: "cargo-deb", version: "3.8.0" };
 const RPM: Tool = Tool { name: "cargo-generate-rpm", version: "0.21.1" };
 
 /// Writes the package for Debian.
-pub(super) fn deb(source: &Source, target: &Path, out: &Path, progress: &Progress) -> Result<()> {
+pub(super) fn deb(source: &Source, arch: Arch, target: &Path, out: &Path, progress: &Progress) -> Result<()> {
     progress.report("packing for Debian");
     let mut cargo = DEB.on(source.cargo(), progress)?;
     cargo.args([
@@ -26,14 +27,14 @@ pub(super) fn deb(source: &Source, target: &Path, out: &Path, progress: &Progres
         "--profile",
         PROFILE,
         "--target",
-        TARGET,
+        arch.target(),
     ]);
     cargo.env("CARGO_TARGET_DIR", target).arg("--output").arg(out);
     run(&mut cargo).map(drop)
 }
 
 /// Writes the package for distributions with RPM.
-pub(super) fn rpm(source: &Source, target: &Path, out: &Path, progress: &Progress) -> Result<()> {
+pub(super) fn rpm(source: &Source, arch: Arch, target: &Path, out: &Path, progress: &Progress) -> Result<()> {
     progress.report("packing for RPM");
     let mut cargo = RPM.on(source.cargo(), progress)?;
     cargo.args([
@@ -42,7 +43,7 @@ pub(super) fn rpm(source: &Source, target: &Path, out: &Path, progress: &Progres
         "--profile",
         PROFILE,
         "--target",
-        TARGET,
+        arch.target(),
         "--source-date",
         &source.epoch().to_string(),
     ]);

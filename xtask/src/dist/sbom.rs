@@ -9,16 +9,16 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use super::binary::TARGET;
 use super::source::Source;
 use crate::ebpf;
 use crate::image::sha256;
+use crate::kernels::Arch;
 use crate::tools::{command, run};
 
 /// Writes the list.
-pub(super) fn write(source: &Source, path: &Path) -> Result<()> {
+pub(super) fn write(source: &Source, arch: Arch, path: &Path) -> Result<()> {
     let mut metadata = source.cargo();
-    metadata.args(["metadata", "--format-version=1", "--locked", "--filter-platform", TARGET]);
+    metadata.args(["metadata", "--format-version=1", "--locked", "--filter-platform", arch.target()]);
     let metadata: Value = serde_json::from_str(&run(&mut metadata)?)?;
     let lock = fs::read_to_string(source.root().join("Cargo.lock"))?;
     let object = ebpf::committed(source.root())?;

@@ -10,11 +10,12 @@ use crate::tools::{command, find, run};
 use crate::{apt, cache};
 
 /// Programs and their Debian packages.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("debootstrap", "debootstrap"),
     ("rpm", "rpm"),
     ("rpm2cpio", "rpm2cpio"),
     ("cpio", "cpio"),
+    ("qemu-aarch64-static", "qemu-user-static"),
     ("readelf", "binutils"),
     ("systemd-analyze", "systemd"),
 ];

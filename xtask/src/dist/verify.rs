@@ -8,13 +8,14 @@ use anyhow::{Result, bail};
 use super::source::Source;
 use super::{artefacts, build, print};
 use crate::hint::hinted;
+use crate::kernels::Arch;
 use crate::progress::Progress;
 
 /// Directory of the second clone: another length, another depth, and outside of the first one's parent.
 const SECOND: &str = "verify/another-directory";
 
 /// Compares the artefacts in `first` with those of a second clone.
-pub(super) fn compare(source: &Source, first: &Path, work: &Path, progress: &Progress) -> Result<()> {
+pub(super) fn compare(source: &Source, archs: &[Arch], first: &Path, work: &Path, progress: &Progress) -> Result<()> {
     progress.report("building everything again from a second clone");
     let dir = work.join(SECOND);
     if dir.exists() {
@@ -22,7 +23,7 @@ pub(super) fn compare(source: &Source, first: &Path, work: &Path, progress: &Pro
     }
     let again = Source::clone_to(source.root(), &dir.join("clone"))?;
     let second = dir.join("dist");
-    build(&again, &dir.join("target"), &second, progress)?;
+    build(&again, archs, &dir.join("target"), &second, progress)?;
     let names = |dir: &Path| Ok::<_, anyhow::Error>(artefacts(dir)?.into_iter().map(|it| it.name).collect::<Vec<_>>());
     let (of_first, of_second) = (names(first)?, names(&second)?);
     if of_first != of_second {

@@ -69,27 +69,33 @@ impl Cross {
 /// Configures a cargo command to build for arm64, with further flags for rustc. Artifacts have a target directory of their own: another
 /// compiler builds them.
 pub(super) fn apply(cargo: &mut Command, more: &[&str], progress: &Progress) -> Result<()> {
-    let present = |name: &str| if name.starts_with('/') { Path::new(name).exists() } else { find(name).is_some() };
-    let missing: Vec<&str> = PACKAGES.iter().filter(|(file, _)| !present(file)).map(|(_, package)| *package).collect();
-    apt::install(&missing, progress)?;
-    let sysroot = sysroot(progress)?;
+    let mut flags = toolchain(cargo, progress)?;
     for variable in ["RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
         cargo.env_remove(variable);
     }
-    let mut flags = OsString::from("--sysroot=");
-    flags.push(&sysroot);
     for flag in more {
         flags.push(" ");
         flags.push(flag);
     }
     cargo
-        .env("RUSTC", RUSTC)
         .env("CARGO_BUILD_TARGET", Arch::Arm64.target())
         .env("CARGO_TARGET_DIR", target().join("arm64"))
-        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", CC)
-        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS", flags)
-        .env("CC_aarch64_unknown_linux_gnu", CC);
+        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS", flags);
     Ok(())
+}
+
+/// Installs compilers for arm64 and sets them for a cargo command. Returns the flag for rustc that names its libraries.
+pub(crate) fn toolchain(cargo: &mut Command, progress: &Progress) -> Result<OsString> {
+    let present = |name: &str| if name.starts_with('/') { Path::new(name).exists() } else { find(name).is_some() };
+    let missing: Vec<&str> = PACKAGES.iter().filter(|(file, _)| !present(file)).map(|(_, package)| *package).collect();
+    apt::install(&missing, progress)?;
+    cargo
+        .env("RUSTC", RUSTC)
+        .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", CC)
+        .env("CC_aarch64_unknown_linux_gnu", CC);
+    let mut flag = OsString::from("--sysroot=");
+    flag.push(sysroot(progress)?);
+    Ok(flag)
 }
 
 /// A sysroot with the standard library for arm64, of exactly the compiler's version.

@@ -1,15 +1,15 @@
 //! The guests of `cargo xtask kernels`, as data.
 
-/// An architecture of guests.
+/// An architecture of guests and of artefacts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Arch {
+pub(crate) enum Arch {
     X86_64,
     Arm64,
 }
 
 impl Arch {
     /// Debian's name.
-    pub(super) const fn debian(self) -> &'static str {
+    pub(crate) const fn debian(self) -> &'static str {
         match self {
             Self::X86_64 => "amd64",
             Self::Arm64 => "arm64",
@@ -17,12 +17,12 @@ impl Arch {
     }
 
     /// Go's name.
-    pub(super) const fn go(self) -> &'static str {
+    pub(crate) const fn go(self) -> &'static str {
         self.debian()
     }
 
     /// The name in guests' names and in documents.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
             Self::Arm64 => "arm64",
@@ -30,7 +30,7 @@ impl Arch {
     }
 
     /// Debian's directory of libraries.
-    pub(super) const fn triplet(self) -> &'static str {
+    pub(crate) const fn triplet(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-linux-gnu",
             Self::Arm64 => "aarch64-linux-gnu",
@@ -38,7 +38,7 @@ impl Arch {
     }
 
     /// Rust's target.
-    pub(super) const fn target(self) -> &'static str {
+    pub(crate) const fn target(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64-unknown-linux-gnu",
             Self::Arm64 => "aarch64-unknown-linux-gnu",

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use self::boot::{Job, Reports};
-pub(crate) use self::cross::Cross;
-use self::guests::{Arch, GUESTS, Guest};
+pub(crate) use self::cross::{Cross, toolchain};
+pub(crate) use self::guests::Arch;
+use self::guests::{GUESTS, Guest};
 use self::packages::Suite;
 use self::programs::Built;
 use crate::hint::hinted;

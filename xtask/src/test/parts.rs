@@ -333,7 +333,7 @@ fn dist(session: &mut Session) -> Result<Outcome> {
     let tools = crate::dist::test_tools(&Progress::new())?;
     session.env.insert("EXECPATH_PYTHON_TOOLS", tools.into());
     let out = target().join("dist");
-    let mut build = xtask(session, &["dist", "--out"]);
+    let mut build = xtask(session, &["dist", "--arm64", "--out"]);
     if !session.logged(build.arg(&out))? {
         return Ok(Outcome::Ran(Tally::failure(), "the artefacts cannot be built".to_owned()));
     }
