@@ -72,7 +72,7 @@ fn demo_is_traced_in_empty_root() {
 fn binary_names_no_library_and_no_path_of_the_builder() {
     let binary = artefact("-linux-amd64");
     let data = fs::read(&binary).expect("a file");
-    assert!(data.len() <= 17_000_000, "{} bytes", data.len());
+    assert!(data.len() <= 15_700_000, "{} bytes", data.len());
     let home = std::env::var("HOME").expect("a home");
     for path in [format!("{home}/.cargo"), repository("").canonicalize().expect("a path").display().to_string()] {
         let found = data.windows(path.len()).any(|window| window == path.as_bytes());

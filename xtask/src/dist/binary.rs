@@ -17,9 +17,8 @@ use crate::tools::run;
 /// Profile of the manifest, smaller than `release`.
 pub(super) const PROFILE: &str = "dist";
 
-/// Largest permitted size in bytes, so that growth is noticed. The goal is 12 MB: metrics, OTLP and the stream with its TLS have
-/// grown the binary beyond it.
-const MAX_BYTES: usize = 17_000_000;
+/// Largest permitted size in bytes, so that growth is noticed. The goal is 12 MB: docs/performance.md has what it would cost.
+const MAX_BYTES: usize = 15_700_000;
 
 /// Builds the binary in a target directory of its architecture, and checks that it is static and small enough.
 ///
@@ -98,6 +97,6 @@ mod tests {
 
     #[test]
     fn large_program_is_refused() {
-        assert!(check(&vec![0; MAX_BYTES + 1]).expect_err("too large").to_string().contains("17000000"));
+        assert!(check(&vec![0; MAX_BYTES + 1]).expect_err("too large").to_string().contains("15700000"));
     }
 }
