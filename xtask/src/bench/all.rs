@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use super::callgrind::{self, instructions};
 use super::ls::Ls;
 use super::table::{self, Row, median, spread};
-use super::workload::{CROWD, Workload};
+use super::workload::{self, CROWD, Workload};
 use super::{hooks, live, sessions, strangers};
 use crate::lab::RunningLab;
 use crate::progress::Progress;
@@ -42,6 +42,7 @@ impl All {
         progress.report("building releases");
         let program = tracer::build()?;
         let workload = Workload::build()?;
+        let receiver = workload::example("receiver")?;
         let (mut rows, mut failed) = (Vec::new(), Vec::new());
         // A part that fails does not take the rows of the others with it.
         let mut part = |name: &str, measure: &dyn Fn() -> Result<Vec<Row>>| {
@@ -63,7 +64,7 @@ impl All {
         if let Ok(lab) = RunningLab::find() {
             part("delay", &|| sessions::delays(&program));
             part("output", &|| sessions::output(&lab, &program));
-            part("open", &|| sessions::open(&lab, &program));
+            part("open", &|| sessions::open(&lab, &program, &receiver));
         } else {
             progress.report("no lab is up: its rows are left out (`cargo xtask lab up`)");
         }

@@ -10,7 +10,6 @@ use anyhow::{Result, ensure};
 use super::exports::Exports;
 use super::latency::{self, percentile, processor_ticks};
 use super::table::{Row, median, spread};
-use super::workload;
 use crate::lab::RunningLab;
 use crate::tracer::Tracer;
 
@@ -72,9 +71,9 @@ fn exec(lab: &RunningLab, command: &str) -> Result<Command> {
 
 /// Share of a processor that a tracer takes beside open sessions that output a line each second; and beside the same sessions, at
 /// the same time, one with metrics and OTLP.
-pub(super) fn open(lab: &RunningLab, program: &Path) -> Result<Vec<Row>> {
+pub(super) fn open(lab: &RunningLab, program: &Path, receiver: &Path) -> Result<Vec<Row>> {
     let folder = tempfile::tempdir()?;
-    let exports = Exports::start(&workload::example("receiver")?)?;
+    let exports = Exports::start(receiver)?;
     let plain = Tracer::start(program, &folder.path().join("plain.jsonl.zst"))?;
     let exporting = Tracer::start_with(program, &folder.path().join("exporting.jsonl.zst"), &exports.arguments())?;
     let mut clients = Clients(Vec::new());
