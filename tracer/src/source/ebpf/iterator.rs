@@ -8,6 +8,7 @@ use std::{
     io::{self, Read},
     mem::{MaybeUninit, size_of},
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
+    sync::OnceLock,
 };
 
 use aya_obj::{
@@ -44,11 +45,26 @@ pub(crate) enum Opened {
     Unix(OpenUnix),
 }
 
+/// The program, once the kernel has accepted it: its check takes longer than most runs, and a trace measures every few seconds.
+static LOADED: OnceLock<OwnedFd> = OnceLock::new();
+
 /// Passes every open file to `each`, one after the other, until `each` returns false.
 ///
 /// # Errors
 /// When the kernel has no such iterator, does not permit it, or lacks a field.
 pub(crate) fn open_files(each: impl FnMut(&OpenFile, &Opened) -> bool) -> io::Result<()> {
+    let program = match LOADED.get() {
+        Some(program) => program,
+        None => {
+            let program = loaded()?;
+            LOADED.get_or_init(|| program)
+        }
+    };
+    read(run(program)?, each)
+}
+
+/// Loads the program, with this kernel's offsets.
+fn loaded() -> io::Result<OwnedFd> {
     let types = KernelBtf::load().map_err(io::Error::other)?;
     let function = types.function(FUNCTION).ok_or(io::ErrorKind::Unsupported)?;
     let offsets = types.offsets();
@@ -62,7 +78,7 @@ pub(crate) fn open_files(each: impl FnMut(&OpenFile, &Opened) -> bool) -> io::Re
     let (instructions, maps) = linked(&mut object)?;
     let program = load(&instructions, function)?;
     drop(maps);
-    read(run(&program)?, each)
+    Ok(program)
 }
 
 /// The program, linked with its maps. The maps must stay open until the program is loaded; it holds them then.
