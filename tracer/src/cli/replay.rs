@@ -68,7 +68,12 @@ pub(super) fn then(reader: Reader, at: Option<Moment>, setup: Setup, at_all: boo
     let is_whole = at.is_none();
     let played = play(reader, setup, at)?;
     if is_whole {
-        return Ok(played.status_of_whole(at_all));
+        let seen = played.status_of_whole(at_all);
+        let dropped = seen.report.diagnosis.dropped;
+        if dropped > 0 {
+            tell("notice", &format!("the {dropped} oldest faults of this recording were dropped to bound memory"));
+        }
+        return Ok(seen);
     }
     let mut seen = if at_all { played.status_with_closed() } else { played.status() };
     // Faults that were over before that moment are not part of the answer.

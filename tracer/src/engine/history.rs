@@ -4,7 +4,7 @@
 //! the rules for a single moment. Consecutive equal verdicts form one fault that lasts from the first to the last of
 //! them. A fault between two evaluations lasted less than a second and is not actionable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     diagnose,
@@ -18,8 +18,11 @@ const EVERY: Span = Span::from_secs(1);
 /// Maximum of ended faults. The newest are kept: a recurring fault must not take all memory.
 const MAX_OVER: usize = 10_000;
 
-/// Maximum of closed sessions with a fault. The newest are kept.
-const MAX_SESSIONS: usize = 1_000;
+/// Maximum of closed sessions with a fault, of some kilobytes each. The newest are kept.
+const MAX_SESSIONS: usize = 10_000;
+
+/// Closed sessions after which an evaluation is due without delay. The correlator's report has the newest 1,000.
+const MANY_CLOSED: usize = 500;
 
 /// Identity of a fault: session and code. A fault without a session is also identified by its object.
 type Key = (Option<SessionId>, &'static str, About);
@@ -33,6 +36,10 @@ pub(super) struct History {
     over: Vec<Verdict>,
     /// Closed sessions with a fault, as of their latest evaluation.
     closed: BTreeMap<SessionId, Session>,
+    /// Ended faults that were dropped to make room.
+    dropped: u64,
+    /// Sessions that closed since the latest evaluation.
+    closings: usize,
     /// Time of the latest evaluation.
     judged: Option<BootTime>,
     /// Time of the latest change since then.
@@ -43,9 +50,10 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Notes a change.
-    pub(super) fn change(&mut self, at: BootTime) {
+    /// Notes a change of a session, or its end.
+    pub(super) fn change(&mut self, at: BootTime, is_end: bool) {
         self.changed = self.changed.max(Some(at));
+        self.closings += usize::from(is_end);
     }
 
     /// Notes a measurement.
@@ -59,7 +67,7 @@ impl History {
         if self.measured.is_some_and(|at| at < settled) {
             return true;
         }
-        let long_ago = self.judged.is_none_or(|judged| settled.since(judged) >= EVERY);
+        let long_ago = self.closings >= MANY_CLOSED || self.judged.is_none_or(|judged| settled.since(judged) >= EVERY);
         self.measured.is_none() && long_ago && self.changed.is_some_and(|at| at < settled)
     }
 
@@ -81,7 +89,7 @@ impl History {
     /// Merges the diagnosis of a report into the history.
     fn take(&mut self, report: &Report, diagnosis: &Diagnosis) {
         let now = report.now();
-        (self.judged, self.changed, self.measured) = (Some(now), None, None);
+        (self.judged, self.changed, self.measured, self.closings) = (Some(now), None, None, 0);
         // Faults of this moment continue those of the latest evaluation, or begin now.
         let mut before = std::mem::take(&mut self.lasting);
         for verdict in diagnosis.verdicts.iter().filter(|verdict| verdict.severity == Severity::Fault) {
@@ -98,19 +106,40 @@ impl History {
             }
             self.lasting.insert(key, Verdict { since, ..verdict.clone() });
         }
-        // The rest of the latest evaluation has ended by now.
-        let ended = before.into_values().map(|verdict| Verdict { until: Some(now), ..verdict });
-        self.over.extend(ended);
-        self.over.drain(..self.over.len().saturating_sub(MAX_OVER));
-        // Keep closed sessions with an ended fault: the correlator forgets them.
-        for session in report.sessions.iter().filter(|session| session.state == State::Closed) {
-            if self.over.iter().any(|verdict| verdict.session.as_ref() == Some(&session.id)) {
-                self.closed.insert(session.id.clone(), session.clone());
-            }
+        // The rest of the latest evaluation has ended by now. The correlator may have forgotten a closed session: its fault
+        // ended with the session, or when it was found.
+        let present: BTreeSet<&SessionId> = report.sessions.iter().map(|session| &session.id).collect();
+        for verdict in before.into_values() {
+            let forgotten = verdict.session.as_ref().filter(|id| !present.contains(id));
+            let closed_at = forgotten.and_then(|id| self.closed.get(id)?.closed_at);
+            let until = closed_at.map_or(now, |closed| verdict.since.map_or(closed, |since| since.max(closed)));
+            self.over.push(Verdict { until: Some(until), ..verdict });
         }
-        while self.closed.len() > MAX_SESSIONS {
-            let oldest = self.closed.values().min_by_key(|session| session.closed_at).map(|session| session.id.clone());
-            oldest.and_then(|id| self.closed.remove(&id));
+        // Keep closed sessions with an ended fault: the correlator forgets them.
+        let faulty: BTreeSet<&SessionId> = self.over.iter().filter_map(|verdict| verdict.session.as_ref()).collect();
+        let is_faulty = |session: &&Session| session.state == State::Closed && faulty.contains(&session.id);
+        for session in report.sessions.iter().filter(is_faulty) {
+            self.closed.insert(session.id.clone(), session.clone());
+        }
+        self.bound(MAX_OVER, MAX_SESSIONS);
+    }
+
+    /// Drops the oldest ended faults and the oldest closed sessions beyond these maxima. A session goes with its faults, and
+    /// the dropped faults are counted.
+    fn bound(&mut self, faults: usize, sessions: usize) {
+        let excess = self.over.len().saturating_sub(faults);
+        self.over.drain(..excess);
+        self.dropped += excess as u64;
+        if self.closed.len() > sessions {
+            let mut by_end: Vec<_> =
+                self.closed.values().map(|session| (session.closed_at, session.id.clone())).collect();
+            by_end.sort();
+            by_end.truncate(self.closed.len() - sessions);
+            let gone: BTreeSet<SessionId> = by_end.into_iter().map(|(_, id)| id).collect();
+            self.closed.retain(|id, _| !gone.contains(id));
+            let before = self.over.len();
+            self.over.retain(|verdict| verdict.session.as_ref().is_none_or(|id| !gone.contains(id)));
+            self.dropped += (before - self.over.len()) as u64;
         }
     }
 
@@ -132,14 +161,15 @@ impl History {
             }
         }
         diagnosis.over.clone_from(&self.over);
+        diagnosis.dropped = self.dropped;
     }
 
     /// Extends a report of the recording's end to the whole recording. Adds closed sessions with a fault and sets their
     /// health.
     pub(super) fn complete_whole(&self, report: &mut Report) {
-        let missing = |id: &SessionId| report.sessions.iter().all(|session| session.id != *id);
+        let present: BTreeSet<&SessionId> = report.sessions.iter().map(|session| &session.id).collect();
         let added: Vec<Session> =
-            self.closed.iter().filter(|(id, _)| missing(id)).map(|(_, one)| one.clone()).collect();
+            self.closed.iter().filter(|(id, _)| !present.contains(id)).map(|(_, one)| one.clone()).collect();
         report.sessions.extend(added);
         report.sessions.sort_by(|a, b| (a.opened_at, &a.id).cmp(&(b.opened_at, &b.id)));
         let Diagnosis { health, over, is_whole, .. } = &mut report.diagnosis;
@@ -224,8 +254,55 @@ mod tests {
         history.measure(BootTime(10));
         assert!(!history.is_due(BootTime(10)) && history.is_due(BootTime(11)));
         history.judge(&Report { at: BootTime(11), ..Report::default() }, |_| true);
-        history.change(BootTime(12));
+        history.change(BootTime(12), false);
         assert!(!history.is_due(BootTime(13)), "within a second of the last judgement");
         assert!(history.is_due(BootTime(11).plus(EVERY)));
+        (0..MANY_CLOSED).for_each(|_| history.change(BootTime(12), true));
+        assert!(history.is_due(BootTime(13)), "the report may forget sessions");
+    }
+
+    /// A closed session and its fault.
+    fn faulty(number: u64) -> (Session, Verdict) {
+        let id = SessionId(format!("s-{number:06}").into());
+        let (opened_at, closed_at) = (BootTime(number), Some(BootTime(number + 1)));
+        let session = Session { id: id.clone(), opened_at, closed_at, state: State::Closed, ..Session::sample() };
+        (session, Verdict { session: Some(id), ..verdict("F41", 1, Some(number)) })
+    }
+
+    /// Evaluates a report of these closed sessions, each with a fault.
+    fn judge(history: &mut History, at: u64, numbers: std::ops::Range<u64>) {
+        let (sessions, verdicts) = numbers.map(faulty).unzip();
+        let report = Report { at: BootTime(at), sessions, ..Report::default() };
+        history.take(&report, &Diagnosis { verdicts, ..Diagnosis::default() });
+    }
+
+    #[test]
+    fn faults_of_forgotten_sessions_keep_their_spans() {
+        let mut history = History::default();
+        for first in (0..3_000).step_by(1_000) {
+            judge(&mut history, first + 1_000, first..first + 1_000);
+        }
+        let mut report = Report { at: BootTime(3_001), ..Report::default() };
+        judge(&mut history, 3_001, 0..0);
+        history.complete(&mut report.diagnosis);
+        history.complete_whole(&mut report);
+        assert_eq!((report.sessions.len(), report.diagnosis.over.len(), report.diagnosis.dropped), (3_000, 3_000, 0));
+        for (number, session) in (0..).zip(&report.sessions) {
+            let faults = report.diagnosis.of(Some(&session.id));
+            let [fault] = faults[..] else { panic!("{faults:?}") };
+            assert_eq!((fault.since, fault.until), (Some(BootTime(number)), Some(BootTime(number + 1))));
+        }
+    }
+
+    #[test]
+    fn dropped_faults_are_counted() {
+        let mut history = History::default();
+        judge(&mut history, 100, 0..100);
+        judge(&mut history, 101, 0..0);
+        history.bound(90, 100);
+        assert_eq!((history.over.len(), history.closed.len(), history.dropped), (90, 100, 10));
+        history.bound(90, 80);
+        assert_eq!((history.over.len(), history.closed.len(), history.dropped), (80, 80, 20));
+        assert!(history.had_fault(&faulty(20).0.id) && !history.had_fault(&faulty(19).0.id));
     }
 }

@@ -425,7 +425,7 @@ impl Pump {
         }
         for finding in self.correlator.drain() {
             if let Some(history) = &mut self.history {
-                history.change(finding.at);
+                history.change(finding.at, matches!(finding.change, Change::Closed(_)));
             }
             for exporter in &mut self.exporters {
                 exporter.change(&finding)?;

@@ -154,6 +154,8 @@ pub struct Diagnosis {
     pub health: BTreeMap<SessionId, Health>,
     /// Faults that had ended before the time of the report, in the order of their ends. Only recordings have them.
     pub over: Vec<Verdict>,
+    /// Ended faults that were dropped to make room. Only recordings have them.
+    pub dropped: u64,
     /// True if the diagnosis covers a whole recording instead of one moment. The health of a session with any fault is
     /// then that fault.
     pub is_whole: bool,
