@@ -296,7 +296,7 @@ fn only_scenarios_of_faults_name_them() {
                 "start-not-permitted.txt" => &["F46"],
                 "killed-by-memory.txt" | "killed-by-process.txt" | "dockershim-silent.txt" => &["F42"],
                 "attempt-kubelet-refuses.txt" => &["F37"],
-                "port-forward-refused.txt" => &["F39"],
+                "port-forward-refused.txt" | "forward-after-exec.txt" => &["F39"],
                 "attempt-stream-refused.txt" | "attempt-stream-dropped.txt" => &["F38"],
                 _ => &[],
             };

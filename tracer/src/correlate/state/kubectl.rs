@@ -1,7 +1,10 @@
 //! kubectl processes of this host: how they are recognized, and which connections to API servers they keep.
 
-use super::{State, dials::Cause, sockets::SocketIdx};
-use crate::model::{BootTime, Hop, Kind, KubectlCall, ProcessInfo, RawText, TaskKey, parse_kubectl};
+use super::{State, dials::Cause, pairing::PairResult, sockets::SocketIdx};
+use crate::correlate::limits::MAX_HOPS;
+use crate::model::{
+    BootTime, Confidence, Hop, Kind, KubectlCall, ProcessInfo, RawText, TaskKey, parse_kubectl,
+};
 
 impl State {
     /// Open connections of a process to API servers. Before the exec, kubectl requests the pod on another
@@ -82,6 +85,24 @@ impl State {
         let call = self.kubectl(client.task, &client.process)?;
         let is_whole = !client.process.argv_truncated || !call.command.is_empty();
         (call.word == "exec" && call.understood && (call.stdin || is_whole)).then_some(call.stdin)
+    }
+
+    /// Kind of session that the kubectl at the far end of this stream asks for; `None` unless every hop up to it is known
+    /// for certain. Ended connections count, as long as they are remembered.
+    pub(in crate::correlate) fn kubectl_behind(&self, stream: SocketIdx) -> Option<Kind> {
+        let mut accepted = stream;
+        for _ in 0..MAX_HOPS {
+            let near = self.sockets.get(accepted)?.peer?;
+            let task = self.sockets.get(near)?.owner?;
+            match self.inbound_of(near) {
+                PairResult::Paired(pair) if pair.confidence == Confidence::Exact => accepted = pair.inbound,
+                PairResult::Paired(_) | PairResult::Ambiguous => return None,
+                PairResult::Unknown => {
+                    return Kind::kept_open(self.kubectl(task, &self.processes.get(task)?.info)?.word);
+                }
+            }
+        }
+        None
     }
 
     /// True if the process is a kubectl with another command.

@@ -40,7 +40,7 @@ use self::{
 };
 use crate::correlate::limits::{Caps, STREAM_GONE_AFTER, STREAM_WITHIN};
 use crate::model::{
-    BootTime, Endpoints, FileKind, HostFacts, HostNo, Measures, Pairing, RawText, Role, SessionId, SocketId,
+    BootTime, Endpoints, FileKind, HostFacts, HostNo, Kind, Measures, Pairing, RawText, Role, SessionId, SocketId,
     SocketRole, Target, TaskKey, Tuple, is_shim_socket, parse_pid_file,
 };
 
@@ -264,7 +264,7 @@ impl State {
         !self.endpoints.is_path_port(tuple.local.port()) && by_kubelet && (is_runtime || dialler == Some(owner))
     }
 
-    /// Streams of a runtime that no exec has claimed; none if the runtime serves them in this network namespace. Among them
+    /// Streams of a runtime that no exec has claimed, and that no kubectl with another command began; none if the runtime serves them in this network namespace. Among them
     /// are connections whose other end is unknown, and those that closed just before `at`: a goroutine may still act for
     /// them.
     pub(in crate::correlate) fn unclaimed_streams(&self, runtime: TaskKey, netns: u32, at: BootTime) -> Vec<SocketIdx> {
@@ -279,7 +279,8 @@ impl State {
             };
             let anchor = self.anchors.by_stream(*idx).and_then(|id| self.anchors.get(id));
             let is_claimed = anchor.is_some_and(|anchor| anchor.kind() != AnchorKind::Stream);
-            !is_claimed && (socket.peer.is_none() || self.is_stream(*idx))
+            let is_forward = self.kubectl_behind(*idx).is_none_or(|kind| kind == Kind::PortForward);
+            !is_claimed && is_forward && (socket.peer.is_none() || self.is_stream(*idx))
         };
         let streams = self.streams.get(&runtime).into_iter().flatten().copied();
         let streams: Vec<SocketIdx> = streams.filter(may_be_stream).collect();
