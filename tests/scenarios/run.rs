@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use execpath::{
     correlate::Correlator,
-    model::{BootTime, Change, Fact, Finding, HostFacts, Observation, Report, SessionId, Source},
+    model::{BootTime, Change, ExitStatus, Fact, Finding, HostFacts, Observation, Report, SessionId, Source},
 };
 use execpath_tests::scenario::{SETTLE, Scenario, options, parse, render};
 
@@ -90,4 +90,36 @@ fn check_findings(name: &str, findings: &[Finding]) {
             Change::Loss { .. } => {}
         }
     }
+}
+
+/// Times in milliseconds at which sessions of these facts were reported as closed, with kubectl's exit.
+fn ends(facts: &[Observation], until_ms: u64) -> Vec<(u64, Option<ExitStatus>)> {
+    let mut correlator = correlator();
+    for fact in facts {
+        correlator.ingest(fact.clone());
+    }
+    correlator.ingest(Observation::new(BootTime(until_ms * 1_000_000), Source::Engine, Fact::Tick));
+    correlator.flush();
+    let end = |finding: Finding| match finding.change {
+        Change::Closed(session) => Some((finding.at.0 / 1_000_000, session.client_exit())),
+        _ => None,
+    };
+    correlator.drain().into_iter().filter_map(end).collect()
+}
+
+/// A session ends with its command and its connections, and kubectl a little later.
+#[test]
+fn end_of_session_waits_for_kubectls_exit() {
+    let text = texts().into_iter().find(|(name, _)| name == "client-ends-later.txt").expect("the scenario").1;
+    let facts = read("client-ends-later.txt", &text, 0).facts();
+    let is_exit = |fact: &Observation| matches!(fact.fact, Fact::Exit { .. }) && fact.at.0 >= 50_000_000;
+    let stays: Vec<Observation> = facts.iter().filter(|fact| !is_exit(fact)).cloned().collect();
+    assert_eq!(stays.len() + 1, facts.len());
+    assert_eq!(ends(&facts, 1_000), [(51, Some(ExitStatus::Code(3)))]);
+    assert_eq!(ends(&stays, 519), [(514, None)], "the recording ends before kubectl");
+    // A kubectl that stays does not withhold the end.
+    let later = |ms: u64| Observation::new(BootTime(ms * 1_000_000), Source::Engine, Fact::Tick);
+    let ticks: Vec<Observation> = stays.into_iter().chain((60..2_000).step_by(10).map(later)).collect();
+    let [(at, None)] = ends(&ticks, 2_000)[..] else { panic!("one end without kubectl's exit") };
+    assert!((520..540).contains(&at), "{at}");
 }

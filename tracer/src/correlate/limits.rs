@@ -32,6 +32,10 @@ pub(super) const STREAM_WITHIN: Span = Span::from_secs(31);
 /// process left running. A process that ends because its stdin ended takes milliseconds.
 pub(super) const CLOSE_GRACE: Span = Span::from_secs(1);
 
+/// Longest time from the end of a session to its report, while kubectl still runs. kubectl ends within milliseconds of
+/// the last byte, on a busy machine within some hundred. A kubectl that stays is stopped, or has more to do (`cp`).
+pub(super) const CLIENT_ENDS_WITHIN: Span = Span::from_millis(500);
+
 /// Time after which the missing end of a leg to a kubelet is asked for. A kubelet on this host accepts within
 /// microseconds.
 pub(super) const PEER_WITHIN: Span = Span::from_millis(200);

@@ -157,6 +157,7 @@ impl Correlator {
     /// Applies everything in the reorder buffer, and reports refusals of full tables. Valid only at the end of the input.
     pub fn flush(&mut self) {
         self.release_all();
+        self.sessions.emit_ends(&mut self.state, &mut self.effects);
         self.report_refused();
     }
 
@@ -272,17 +273,13 @@ impl Correlator {
     /// Ends a step: expires due timers, and emits what changed.
     fn conclude(&mut self) {
         self.expire(Phase::BeforeRebuild);
-        self.rebuild();
+        self.sessions.rebuild_invalidated(&mut self.state, &mut self.effects);
         self.expire(Phase::AfterRebuild);
-        self.rebuild();
+        self.sessions.rebuild_invalidated(&mut self.state, &mut self.effects);
         if self.effects.now >= self.state.next_refusal {
             self.report_refused();
         }
         self.expire(Phase::Sweep);
-    }
-
-    fn rebuild(&mut self) {
-        self.sessions.rebuild_invalidated(&mut self.state, &mut self.effects);
     }
 
     fn expire(&mut self, phase: Phase) {
@@ -296,7 +293,7 @@ impl Correlator {
     /// Emits refusals of full tables, and what they change.
     fn report_refused(&mut self) {
         if intake::report_refused(&mut self.state, &mut self.effects) {
-            self.rebuild();
+            self.sessions.rebuild_invalidated(&mut self.state, &mut self.effects);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use super::{
     assemble::upstream::Built,
     effects::{Effects, Merge},
-    limits::{CLOSED_SESSIONS, REMEMBER},
+    limits::{CLIENT_ENDS_WITHIN, CLOSED_SESSIONS, REMEMBER},
     state::{
         Dependency, State,
         anchor::AnchorKind,
@@ -20,7 +20,8 @@ use super::{
     timers::Timer,
 };
 use crate::model::{
-    Attempt, BootTime, Change, Gap, GapCode, Hop, Role, Session, SocketRole, State as SessionState, Want, WatchAs,
+    Attempt, BootTime, Change, Gap, GapCode, Hop, Role, Session, SocketRole, State as SessionState, TaskKey, Want,
+    WatchAs,
 };
 
 /// All sessions that were emitted.
@@ -31,6 +32,15 @@ pub(super) struct Sessions {
     clientless: BTreeSet<AnchorId>,
     /// Oldest first; at most [`CLOSED_SESSIONS`].
     closed: VecDeque<Arc<Session>>,
+    /// Closed sessions whose kubectl still runs. Their ends are emitted with its exit, or [`CLIENT_ENDS_WITHIN`] later.
+    ending: Table<AnchorId, Ending>,
+}
+
+/// A closed session whose end was not emitted yet.
+struct Ending {
+    session: Arc<Session>,
+    kubectl: TaskKey,
+    due: BootTime,
 }
 
 /// A session that was emitted as opened and not as closed.
@@ -100,6 +110,12 @@ impl Sessions {
     /// connection to a kubelet, or a kubectl without an answer yet. The last three make provisional sessions, which end
     /// once another session contains them.
     fn rebuild(&mut self, state: &mut State, effects: &mut Effects, id: &AnchorId) {
+        if let Some(ending) = self.ending.get(id) {
+            if effects.now >= ending.due || state.running_kubectl(&ending.session).is_none() {
+                self.emit_end(state, effects, id);
+            }
+            return;
+        }
         // Some anchors must wait before they become a session, for example until an exec's id is final. A timer, or
         // the next fact about the anchor, then leads here again.
         if !is_ready(state, effects, id) {
@@ -175,14 +191,49 @@ impl Sessions {
         }
         if session.state == SessionState::Closed {
             effects.totals.closed += u64::from(!session.is_attempt_only());
-            effects.emit(Change::Closed(Arc::clone(&session)));
-            self.close(state, effects, id, Open { session, dependencies });
+            self.close(state, effects, id, Open { session: Arc::clone(&session), dependencies });
+            self.end(state, effects, id, session);
             return;
         }
         if is_changed {
             effects.emit(Change::Changed(Arc::clone(&session)));
         }
         self.insert_open(id, Open { session, dependencies });
+    }
+
+    /// Emits the end of a session, or lets it wait for its kubectl's exit.
+    fn end(&mut self, state: &mut State, effects: &mut Effects, id: &AnchorId, session: Arc<Session>) {
+        let due = session.closed_at.unwrap_or(effects.now).plus(CLIENT_ENDS_WITHIN);
+        match state.running_kubectl(&session).filter(|_| effects.now < due) {
+            Some(kubectl) => {
+                // The exit invalidates the session, which leads to `rebuild`. So does the timer.
+                state.dependents.replace(&[], &[Dependency::Task(kubectl)], id);
+                effects.timers.set(due, Timer::Rebuild(id.clone()));
+                self.ending.insert(id.clone(), Ending { session, kubectl, due });
+            }
+            None => effects.emit(Change::Closed(session)),
+        }
+    }
+
+    /// Emits the end of a session that waited for its kubectl.
+    fn emit_end(&mut self, state: &mut State, effects: &mut Effects, id: &AnchorId) {
+        let Some(Ending { mut session, kubectl, .. }) = self.ending.swap_remove(id) else { return };
+        state.dependents.remove(&Dependency::Task(kubectl), id);
+        let before = Arc::clone(&session);
+        state.add_late(Arc::make_mut(&mut session));
+        if let Some(kept) = self.closed.iter_mut().rev().find(|kept| Arc::ptr_eq(kept, &before)) {
+            // The report has the exit longer than the table of processes.
+            *kept = Arc::clone(&session);
+        }
+        effects.emit(Change::Closed(session));
+    }
+
+    /// Emits the ends of all sessions that wait for their kubectls: no further fact follows.
+    pub(super) fn emit_ends(&mut self, state: &mut State, effects: &mut Effects) {
+        let ids: BTreeSet<AnchorId> = self.ending.keys().cloned().collect();
+        for id in ids {
+            self.emit_end(state, effects, &id);
+        }
     }
 
     /// Moves a session to the closed ones. Its anchor stays for [`REMEMBER`], for late records.

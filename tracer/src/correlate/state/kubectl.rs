@@ -3,7 +3,7 @@
 use super::{State, dials::Cause, pairing::PairResult, sockets::SocketIdx};
 use crate::correlate::limits::MAX_HOPS;
 use crate::model::{
-    BootTime, Confidence, Hop, Kind, KubectlCall, ProcessInfo, RawText, TaskKey, parse_kubectl,
+    BootTime, Confidence, Hop, Kind, KubectlCall, ProcessInfo, RawText, Role, Session, TaskKey, parse_kubectl,
 };
 
 impl State {
@@ -103,6 +103,16 @@ impl State {
             }
         }
         None
+    }
+
+    /// The kubectl of a session, if it runs on a host of this trace. Its end is still to come; other clients serve many
+    /// sessions.
+    pub(in crate::correlate) fn running_kubectl(&self, session: &Session) -> Option<TaskKey> {
+        let client = session.hops.first().filter(|hop| hop.role == Role::Client && hop.exit.is_none())?;
+        let is_running =
+            self.processes.get(client.task).is_some_and(|process| process.exit.is_none() && process.gone.is_none());
+        let is_kubectl = is_kubectl(&client.process) || self.kind_by_kubectl(client).is_some();
+        (is_running && is_kubectl).then_some(client.task)
     }
 
     /// True if the process is a kubectl with another command.

@@ -26,9 +26,9 @@ exit code, message and end. It shares no code with the tracer.
   certificate that kubectl does not trust is not named, because it is encrypted; a client that was killed is no fault of the path.
 * **wrong**: reported with another stage or cause, or twice. **missing**: not reported. **late**: right, more than one second after the
   client's end.
-* **client's exit**: the JSON of a right report has kubectl's exit. A session closes with its command and connections, and its last line may
-  precede kubectl's end; a wrong exit is **wrong**.
-* The port-forwards begin five seconds apart. The failure of one that begins sooner after another's end is assigned to neither.
+* **client's exit**: the JSON of a right report has kubectl's exit. A session closes with its command and connections, and its last line waits
+  half a second for kubectl's end; a wrong exit is **wrong**.
+* The port-forwards begin five seconds apart. The failure of one that begins sooner after another one's end is assigned to neither.
 * A kind without a row was not measured with this runtime.
 * **p50**, **p99**: time from the client's end to the line of `-o jsonl` that has the stage; 0 if it came before that end.
 ";
