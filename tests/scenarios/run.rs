@@ -102,7 +102,7 @@ fn ends(facts: &[Observation], until_ms: u64) -> Vec<(u64, Option<ExitStatus>)> 
     correlator.flush();
     let end = |finding: Finding| match finding.change {
         Change::Closed(session) => Some((finding.at.0 / 1_000_000, session.client_exit())),
-        _ => None,
+        Change::Opened(_) | Change::Changed(_) | Change::Loss { .. } => None,
     };
     correlator.drain().into_iter().filter_map(end).collect()
 }
