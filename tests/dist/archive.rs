@@ -21,10 +21,12 @@ fn field<'a>(manifest: &'a str, name: &str) -> &'a str {
 /// program as `kubectl-NAME` into a directory on PATH.
 fn install() -> (TempDir, PathBuf) {
     let manifest = fs::read_to_string(artefact("execpath.yaml")).expect("a manifest");
+    let mut platforms = manifest.split("  - selector:\n");
+    let platform = platforms.find(|platform| platform.contains("arch: amd64\n")).expect("this architecture");
     let archive = artefact("-linux-amd64.tar.gz");
     let sum = run("sha256sum", [&archive]);
-    assert!(sum.starts_with(field(&manifest, "sha256")), "{sum}");
-    let uri = field(&manifest, "uri");
+    assert!(sum.starts_with(field(platform, "sha256")), "{sum}");
+    let uri = field(platform, "uri");
     assert!(uri.ends_with(&format!("/{}", archive.file_name().expect("a name").to_string_lossy())), "{uri}");
     let home = tempfile::tempdir().expect("a folder");
     let (unpacked, store, bin) = (home.path().join("unpacked"), home.path().join("store"), home.path().join("bin"));
@@ -32,7 +34,7 @@ fn install() -> (TempDir, PathBuf) {
         fs::create_dir(folder).expect("a folder");
     }
     succeed(Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(&unpacked));
-    for from in manifest.lines().filter_map(|line| line.trim_start().strip_prefix("- from: ")) {
+    for from in platform.lines().filter_map(|line| line.trim_start().strip_prefix("- from: ")) {
         let begin = from.trim_end_matches('*');
         let mut taken = 0;
         for entry in fs::read_dir(&unpacked).expect("a folder") {
@@ -46,7 +48,7 @@ fn install() -> (TempDir, PathBuf) {
         assert!(taken > 0, "the archive has no {from}");
     }
     let name = format!("kubectl-{}", field(&manifest, "name"));
-    symlink(store.join(field(&manifest, "bin")), bin.join(name)).expect("a link");
+    symlink(store.join(field(platform, "bin")), bin.join(name)).expect("a link");
     (home, bin)
 }
 
