@@ -294,7 +294,7 @@ fn only_scenarios_of_faults_name_them() {
                 "attempt-connect-refused.txt" | "attempt-connect-waits.txt" | "attempt-unconnected.txt" => &["F45"],
                 "start-refused.txt" | "start-failed-late.txt" => &["F41"],
                 "start-not-permitted.txt" => &["F46"],
-                "killed-by-memory.txt" | "killed-by-process.txt" | "dockershim-silent.txt" => &["F42"],
+                "killed-by-memory.txt" | "killed-by-process.txt" => &["F42"],
                 "attempt-kubelet-refuses.txt" => &["F37"],
                 "port-forward-refused.txt" | "forward-after-exec.txt" => &["F39"],
                 "attempt-stream-refused.txt" | "attempt-stream-dropped.txt" => &["F38"],

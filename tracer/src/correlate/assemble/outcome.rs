@@ -325,10 +325,10 @@ impl Builder<'_> {
                 return Kind::Probe;
             }
             // Output would have joined this exec to one of the caller's streams. The exec ended without any: a probe,
-            // or a silent exec. No record tells which: kubelets with dockershim are built with a Go whose goroutines do
-            // not name their creators.
+            // or a silent exec, as the gap states.
             if !anchor.reads() && anchor.exit().is_some() {
-                return self.kind_unknown("probe, or exec without output: undecided");
+                self.gap(GapCode::KindUnknown, None, "probe, or exec without output: undecided");
+                return Kind::Probe;
             }
         }
         // 4. The client is connected to the runtime itself: docker, crictl. The kind is local.
