@@ -205,68 +205,16 @@ fn pod_on_untraceable_node_is_ready_and_says_why() {
     succeed(&mut kubectl(&["-n", "execpath", "delete", "pod", "idle"]));
 }
 
-/// The type of PodMonitors in the API server. A stand-in for the Prometheus Operator's, with the fields that the manifests use: it
-/// refuses values of wrong types, but knows no other field. Dropped, it goes.
-struct PodMonitors;
-
-const POD_MONITORS: &str = "podmonitors.monitoring.coreos.com";
-
-impl PodMonitors {
-    fn new() -> Self {
-        let object = |properties: Value| json!({"type": "object", "properties": properties});
-        let labels = json!({"type": "object", "additionalProperties": {"type": "string"}});
-        let endpoint = object(json!({"port": {"type": "string"}}));
-        let spec = object(json!({
-            "selector": object(json!({"matchLabels": labels})),
-            "podMetricsEndpoints": {"type": "array", "items": endpoint},
-        }));
-        let schema = json!({"openAPIV3Schema": object(json!({"spec": spec}))});
-        give(
-            &["apply"],
-            &[json!({
-                "apiVersion": "apiextensions.k8s.io/v1",
-                "kind": "CustomResourceDefinition",
-                "metadata": {"name": POD_MONITORS},
-                "spec": {
-                    "group": "monitoring.coreos.com",
-                    "names": {
-                        "kind": "PodMonitor", "listKind": "PodMonitorList",
-                        "plural": "podmonitors", "singular": "podmonitor",
-                    },
-                    "scope": "Namespaced",
-                    "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
-                },
-            })],
-        );
-        let defined = Self;
-        let name = format!("crd/{POD_MONITORS}");
-        succeed(&mut kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &name]));
-        // The condition comes before the server serves the type.
-        wait_until("the type is served", || {
-            (finish(&mut kubectl(&["get", POD_MONITORS])).code == Some(0)).then_some(())
-        });
-        defined
-    }
-}
-
-impl Drop for PodMonitors {
-    fn drop(&mut self) {
-        finish(&mut kubectl(&["delete", "crd", POD_MONITORS]));
-    }
-}
-
+/// All but PodMonitors: their type belongs to the Prometheus Operator.
 #[test]
 fn api_server_takes_every_manifest() {
     let _installed = Installed::new();
-    let _pod_monitors = PodMonitors::new();
     for objects in [
         chart::of_kustomize(BASE),
         chart::of_kustomize("packaging/kubernetes/overlays/control-plane"),
         chart::of_kustomize("packaging/kubernetes/overlays/metrics"),
         chart::of_kustomize("packaging/kubernetes/overlays/otlp"),
-        chart::of_kustomize("packaging/kubernetes/overlays/pod-monitor"),
         chart::rendered(&json!({"metrics": {"enabled": true}})),
-        chart::rendered(&json!({"metrics": {"enabled": true, "podMonitor": true}})),
         chart::rendered(&json!({"otlp": {"endpoint": "$(NODE_IP):4317"}})),
         chart::rendered(&json!({})),
         chart::rendered(&json!({"controlPlane": true, "options": ["--no-args"]})),
@@ -274,9 +222,4 @@ fn api_server_takes_every_manifest() {
         let taken = give(&["apply", "--dry-run=server"], &objects);
         assert_eq!(taken.lines().count(), objects.len(), "{taken}");
     }
-    let monitor = chart::of_kustomize("packaging/kubernetes/overlays/pod-monitor");
-    let monitor = monitor.iter().find(|object| object["kind"] == "PodMonitor").expect("a PodMonitor");
-    let taken = give(&["apply", "--dry-run=server", "-o", "json"], std::slice::from_ref(monitor));
-    let taken: Value = serde_json::from_str(&taken).expect("JSON");
-    assert_eq!(taken["spec"], monitor["spec"], "the server removes fields that it does not know");
 }
