@@ -67,7 +67,7 @@ impl Package {
             }
             Self::Rpm => {
                 r#"
-                # Its exit code is 1 after a whole archive too (rpm 4.18); cpio refuses one that is cut.
+                # rpm2cpio of rpm 4.18 exits with 1 after a whole archive too; cpio refuses a cut one.
                 rpm2cpio "$2" | (cd "$root" && cpio --extract --make-directories --quiet)
                 "#
             }

@@ -264,9 +264,9 @@ impl State {
         !self.endpoints.is_path_port(tuple.local.port()) && by_kubelet && (is_runtime || dialler == Some(owner))
     }
 
-    /// Streams of a runtime that no exec has claimed, and that no kubectl with another command began; none if the runtime serves them in this network namespace. Among them
-    /// are connections whose other end is unknown, and those that closed just before `at`: a goroutine may still act for
-    /// them.
+    /// Streams of a runtime that may be a port-forward's: no exec has claimed them, and no kubectl with another command began
+    /// them. None if the runtime serves them in this network namespace. Among them are connections whose other end is
+    /// unknown, and those that closed just before `at`: a goroutine may still act for them.
     pub(in crate::correlate) fn unclaimed_streams(&self, runtime: TaskKey, netns: u32, at: BootTime) -> Vec<SocketIdx> {
         let process = self.processes.get(runtime).filter(|process| process.is_runtime);
         if self.is_kubelet(runtime) || process.is_none_or(|process| process.coverage.is_scan_pending()) {
@@ -279,8 +279,8 @@ impl State {
             };
             let anchor = self.anchors.by_stream(*idx).and_then(|id| self.anchors.get(id));
             let is_claimed = anchor.is_some_and(|anchor| anchor.kind() != AnchorKind::Stream);
-            let is_forward = self.kubectl_behind(*idx).is_none_or(|kind| kind == Kind::PortForward);
-            !is_claimed && is_forward && (socket.peer.is_none() || self.is_stream(*idx))
+            let may_be_forward = || self.kubectl_behind(*idx).is_none_or(|kind| kind == Kind::PortForward);
+            !is_claimed && (socket.peer.is_none() || self.is_stream(*idx)) && may_be_forward()
         };
         let streams = self.streams.get(&runtime).into_iter().flatten().copied();
         let streams: Vec<SocketIdx> = streams.filter(may_be_stream).collect();
