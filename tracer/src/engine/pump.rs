@@ -97,7 +97,7 @@ pub enum Until {
     /// Never; the caller decides.
     #[default]
     Never,
-    /// A session has closed or is complete (`--once`).
+    /// A session has closed or is complete (`--once`). Execs that may be probes do not count.
     Complete,
     /// A session has closed.
     Closed,
@@ -455,13 +455,33 @@ impl Until {
     pub fn is_reached(self, change: &Change) -> bool {
         match (self, change) {
             (Self::Never, _) | (_, Change::Loss { .. }) => false,
-            // An attempt that failed is no session.
-            (_, Change::Opened(one) | Change::Changed(one) | Change::Closed(one)) if one.is_attempt_only() => false,
+            // An attempt that failed is no session. An exec that was starting when the trace began may be a probe.
+            (_, Change::Opened(one) | Change::Changed(one) | Change::Closed(one))
+                if one.is_attempt_only() || one.may_be_probe() =>
+            {
+                false
+            }
             (Self::Complete | Self::Closed, Change::Closed(_)) => true,
             (Self::Complete, Change::Opened(session) | Change::Changed(session)) => {
                 session.complete && !session.client.pending
             }
             (Self::Closed, Change::Opened(_) | Change::Changed(_)) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Gap, GapCode, Session};
+
+    #[test]
+    fn exec_that_may_be_probe_does_not_stop_trace() {
+        let closed = Session { state: State::Closed, ..Session::sample() };
+        assert!(Until::Complete.is_reached(&Change::Closed(Arc::new(closed.clone()))));
+        let gaps = vec![Gap { code: GapCode::KindUnknown, between: None, text: String::new() }];
+        assert!(!Until::Complete.is_reached(&Change::Closed(Arc::new(Session { gaps, ..closed }))));
     }
 }

@@ -424,6 +424,13 @@ impl Session {
         self.attempt.as_ref().is_some_and(|attempt| attempt.is_over_at_once)
     }
 
+    /// True for an exec of a runtime of which no client is known, if it may as well be a probe of the kubelet.
+    #[must_use]
+    pub fn may_be_probe(&self) -> bool {
+        let is_headless = self.hops.first().is_none_or(|hop| hop.role == Role::Runtime);
+        is_headless && self.gaps.iter().any(|gap| gap.code == GapCode::KindUnknown)
+    }
+
     /// Exit status of the client's process, if it is known.
     #[must_use]
     pub fn client_exit(&self) -> Option<ExitStatus> {
